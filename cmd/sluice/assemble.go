@@ -1,0 +1,490 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/modsluice/sluice/internal/checksum"
+	"github.com/modsluice/sluice/internal/config"
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/mirror"
+	"github.com/modsluice/sluice/internal/origin"
+	"github.com/modsluice/sluice/internal/server"
+	"github.com/modsluice/sluice/internal/store"
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+// load reads the configuration of a command: flags, environment, file, and the
+// go command's settings. Errors are told apart by exit status.
+func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Loaded, error) {
+	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings()}
+	for name, v := range e.flags {
+		if f := cmd.Flags().Lookup(strings.ReplaceAll(name, ".", "-")); f != nil && f.Changed {
+			in.Flags[name] = *v
+		}
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		in.CacheDir = dir
+	}
+	in.Path = e.file
+	if in.Path == "" {
+		in.Path = e.getenv("SLUICE_CONFIG")
+	}
+	if in.Path != "" {
+		data, err := os.ReadFile(in.Path)
+		if err != nil {
+			return nil, &exitError{status: exitMisuse, err: fmt.Errorf("the configuration file cannot be read: %w", err)}
+		}
+		in.Data = data
+		if in.Data == nil {
+			in.Data = []byte{}
+		}
+	}
+	l, err := config.Load(in)
+	if err == nil {
+		err = withoutSelf(l, in.Go)
+	}
+	if err != nil {
+		return l, &exitError{status: exitMisuse, err: err, hint: "sluice config check says the same without starting anything"}
+	}
+	return l, nil
+}
+
+// goSettings reads the go command's settings by layer, without running it.
+func (e *env) goSettings() *goenv.Settings {
+	userConfig, _ := os.UserConfigDir()
+	return goenv.Load(e.environ, os.ReadFile, e.goroot(), userConfig)
+}
+
+// goroot finds the toolchain whose go.env holds the defaults: $GOROOT, or where
+// the go command on PATH lies. It is "" if there is none.
+func (e *env) goroot() string {
+	if r := e.getenv("GOROOT"); r != "" {
+		return r
+	}
+	goCmd, err := origin.FindGo(e.getenv("PATH"))
+	if err != nil {
+		return ""
+	}
+	if real, err := filepath.EvalSymlinks(goCmd); err == nil {
+		goCmd = real
+	}
+	root := filepath.Dir(filepath.Dir(goCmd))
+	if _, err := os.Stat(filepath.Join(root, "go.env")); err == nil {
+		return root
+	}
+	vars, err := origin.GoEnv(context.Background(), goCmd, e.environ, "", "GOROOT")
+	if err != nil {
+		return ""
+	}
+	return vars["GOROOT"]
+}
+
+// withoutSelf takes Sluice's own address out of the sources: settings of the go
+// command that point to us are replaced by the toolchain's default, anything
+// else is a mistake that would turn in a circle.
+func withoutSelf(l *config.Loaded, settings *goenv.Settings) error {
+	self := func(list goenv.List) bool {
+		for _, entry := range list {
+			if u, err := url.Parse(entry.URL); err == nil && entry.Kind == goenv.HTTP && isSelf(u, l.Listen) {
+				return true
+			}
+		}
+		return false
+	}
+	if !self(l.Proxy) {
+		return nil
+	}
+	from := l.From["proxy"]
+	if from.Layer != config.GoEnv {
+		return config.Errors{{Where: from.Where, Key: "proxy", Text: fmt.Sprintf("it names the address that Sluice itself listens at (%s); name the sources that Sluice is to ask", l.Listen)}}
+	}
+	def := settings.Default("GOPROXY")
+	list, err := goenv.ParseProxyList(def.Value)
+	if err != nil || len(list) == 0 || self(list) {
+		return config.Errors{{Where: from.Where, Key: "proxy", Text: "GOPROXY points to Sluice itself, and no toolchain with another default was found; name the sources with --proxy"}}
+	}
+	l.Proxy = list
+	l.From["proxy"] = config.From{Layer: config.GoEnv, Where: "the toolchain's default, since GOPROXY points to Sluice itself"}
+	return nil
+}
+
+// isSelf reports whether u leads to the address listen of this machine.
+func isSelf(u *url.URL, listen string) bool {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		return false
+	}
+	_, uport, err := net.SplitHostPort(upstream.HostPort(u))
+	if err != nil || uport != port {
+		return false
+	}
+	if strings.EqualFold(u.Hostname(), host) {
+		return true
+	}
+	ip := net.ParseIP(u.Hostname())
+	local := strings.EqualFold(u.Hostname(), "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
+	lip := net.ParseIP(host)
+	any := host == "" || lip != nil && lip.IsUnspecified()
+	if local {
+		return any || strings.EqualFold(host, "localhost") || lip != nil && lip.IsLoopback()
+	}
+	if !any || ip == nil {
+		return false
+	}
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// A world is everything that serves modules, connected.
+type world struct {
+	log    *slog.Logger
+	id     string
+	store  *store.Disk
+	mirror *mirror.Mirror
+
+	mu      sync.Mutex
+	parts   *parts   // those that a reload replaces
+	retired []*parts // those that requests may still use
+}
+
+// parts are made of one configuration.
+type parts struct {
+	net    *upstream.Net
+	origin *origin.Origin
+	dbs    []*checksum.DB // those served, and the one verified with
+	chain  *upstream.Chain
+	mirror mirror.Settings
+	server server.Settings
+	paths  map[string]bool // databases that are served
+}
+
+func (p *parts) close() {
+	for _, db := range p.dbs {
+		db.Close()
+	}
+	if p.origin != nil {
+		p.origin.Close()
+	}
+	p.net.Close()
+}
+
+const (
+	// maxNotFound is the longest that "not found" is remembered: enough for the
+	// many questions of one go command, short enough for someone who has just
+	// pushed a tag.
+	maxNotFound = 5 * time.Second
+	// maxSumDBTime bounds one answer of a checksum database: the go command
+	// behind us waits for it, and gives up by itself at some point.
+	maxSumDBTime = 10 * time.Second
+)
+
+// build makes a world of a configuration.
+func (e *env) build(l *config.Loaded, log *slog.Logger) (*world, error) {
+	disk, err := store.OpenDisk(l.Data, store.Options{HotBytes: l.Store.Hot, Reserve: l.Store.Reserve})
+	if err != nil {
+		return nil, &exitError{status: exitNo, err: fmt.Errorf("the data directory %s cannot be used: %w", l.Data, err), hint: "choose another with --data DIR"}
+	}
+	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: disk}
+	p, err := w.connect(e, l)
+	if err != nil {
+		disk.Close()
+		return nil, err
+	}
+	w.parts = p
+	w.mirror = mirror.New(mirror.Config{Store: disk, Log: log}, p.mirror)
+	return w, nil
+}
+
+// connect makes the parts of a configuration.
+func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
+	p := &parts{paths: map[string]bool{}}
+	var named []string
+	name := func(raw string) {
+		if u, err := url.Parse(raw); err == nil && u.Host != "" {
+			named = append(named, upstream.HostPort(u))
+		}
+	}
+	for _, entry := range l.Proxy {
+		name(entry.URL)
+	}
+	named = append(named, l.Sources.Redirects...)
+	p.net = upstream.NewNet(upstream.NetConfig{
+		Connect: min(l.Sources.Connect, l.Sources.Timeout), Timeout: l.Sources.Timeout, Proxy: http.ProxyFromEnvironment,
+		Named: named, UserAgent: "sluice/" + version(), Via: w.id,
+	})
+
+	direct := func() upstream.Source {
+		if !l.Origin.Enabled {
+			return noDirect{}
+		}
+		if p.origin == nil {
+			o, err := origin.New(origin.Config{
+				Dir: filepath.Join(w.store.Dir(), ".sluice", "origin"), Environ: e.environ, VCS: l.GoVCS, Insecure: string(l.GoInsecure),
+				Timeout: l.Origin.Timeout, Parallel: l.Origin.Parallel,
+			})
+			if err != nil {
+				w.log.Warn("version control cannot be used", slog.Any("err", err))
+				return brokenDirect{err}
+			}
+			p.origin = o
+		}
+		return directSource{p.origin}
+	}
+
+	p.chain = &upstream.Chain{}
+	if l.Failover == config.Proxies {
+		p.chain.Failover = upstream.Proxies
+	}
+	var mirrors []checksum.Remote
+	for _, entry := range l.Proxy {
+		var src upstream.Source
+		switch entry.Kind {
+		case goenv.HTTP:
+			u, err := url.Parse(entry.URL)
+			if err != nil {
+				return nil, misuse("proxy: %w", err)
+			}
+			hs := upstream.NewHTTPSource(p.net, u)
+			src = hs
+			mirrors = append(mirrors, remote{src: hs, mirror: true})
+		case goenv.File:
+			dir, err := fileURLPath(entry.URL)
+			if err != nil {
+				return nil, misuse("proxy: %w", err)
+			}
+			ts := upstream.NewTreeSource(dir, entry.Name())
+			src = ts
+			mirrors = append(mirrors, remote{src: ts, mirror: true})
+		case goenv.Direct:
+			src = direct()
+		default:
+			src = upstream.OffSource{}
+		}
+		p.chain.Links = append(p.chain.Links, upstream.Link{Source: src, FallBack: entry.FallBackOnError})
+	}
+	past := p.chain
+	if l.NoProxy != "" {
+		past = &upstream.Chain{Links: []upstream.Link{{Source: direct()}}}
+	}
+
+	dbs := map[string]*checksum.DB{}
+	open := func(db goenv.SumDB) (*checksum.DB, error) {
+		if d := dbs[db.String()]; d != nil {
+			return d, nil
+		}
+		var remotes []checksum.Remote
+		if db.URL == "" {
+			for _, m := range mirrors {
+				r := m.(remote)
+				r.prefix = "sumdb/" + db.Name
+				remotes = append(remotes, r)
+			}
+		}
+		base, err := url.Parse(db.Base())
+		if err != nil {
+			return nil, misuse("sumdb %s: %w", db.Name, err)
+		}
+		if base.Scheme == "file" {
+			dir, err := fileURLPath(db.URL)
+			if err != nil {
+				return nil, misuse("sumdb %s: %w", db.Name, err)
+			}
+			remotes = append(remotes, remote{src: upstream.NewTreeSource(dir, goenv.Redact(db.URL))})
+		} else {
+			remotes = append(remotes, remote{src: upstream.NewHTTPSource(p.net, base)})
+		}
+		d, err := checksum.New(checksum.Config{
+			Key: db.Key, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: min(l.Sources.Timeout, maxSumDBTime),
+			Log: func(msg string) {
+				w.log.Warn("checksum database", slog.String("name", db.Name), slog.String("msg", finding.Redact(msg)))
+			},
+		})
+		if err != nil {
+			return nil, misuse("%w", err)
+		}
+		dbs[db.String()] = d
+		p.dbs = append(p.dbs, d)
+		return d, nil
+	}
+	for _, db := range l.SumDB {
+		d, err := open(db)
+		if err != nil {
+			return nil, err
+		}
+		p.server.SumDBs = append(p.server.SumDBs, d)
+	}
+	var sums mirror.Sums
+	if !l.GoSumDB.Off {
+		d, err := open(l.GoSumDB)
+		if err != nil {
+			return nil, err
+		}
+		sums = d
+	}
+
+	p.mirror = mirror.Settings{
+		Fresh: l.Lists.Fresh, Stale: l.Lists.Stale, NotFound: min(l.Lists.Fresh, maxNotFound),
+		Route: func(path string) mirror.Route {
+			r := mirror.Route{Chain: p.chain, Sums: sums, Why: "the chain of proxy", Private: l.Private.Match(path)}
+			if l.NoProxy.Match(path) {
+				r.Chain, r.Why = past, "noproxy matches: version control, past the proxies"
+			}
+			switch {
+			case l.NoSumDB.Match(path):
+				r.Sums = nil
+				r.Why += "; nosumdb matches: pinned at first sight"
+			case sums == nil:
+				r.Why += "; gosumdb is off: pinned at first sight"
+			}
+			return r
+		},
+	}
+	if l.LookAhead.Enabled {
+		p.mirror.LookAhead = l.LookAhead.Parallel
+	}
+	p.server.Private = func(path string) bool { return l.Private.Match(path) || l.NoSumDB.Match(path) }
+	p.server.Sources = p.chain.Names()
+	p.server.Fresh = l.Lists.Fresh
+	return p, nil
+}
+
+// reload replaces the parts by those of another configuration.
+func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
+	p, err := w.connect(e, l)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	old := w.parts
+	w.parts = p
+	w.mu.Unlock()
+	w.mirror.Reload(p.mirror)
+	srv.Reload(p.server)
+	// Requests under way still use the old parts; their own budgets end them.
+	old.net.Close()
+	w.retired = append(w.retired, old)
+	return nil
+}
+
+// close ends everything, the store last.
+func (w *world) close() {
+	w.mirror.Close()
+	for _, p := range append(w.retired, w.parts) {
+		p.close()
+	}
+	w.store.Close()
+}
+
+// fileURLPath is the directory that a file:// URL names.
+func fileURLPath(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", err
+	}
+	p := u.Path
+	if runtime.GOOS == "windows" {
+		p = filepath.FromSlash(strings.TrimPrefix(p, "/"))
+	}
+	if !filepath.IsAbs(p) {
+		return "", fmt.Errorf("%s does not name an absolute path; write file:///DIR", raw)
+	}
+	return p, nil
+}
+
+// A pathSource can be asked for paths that are no module files.
+type pathSource interface {
+	Name() string
+	GetPath(ctx context.Context, path string) (*upstream.Answer, error)
+}
+
+// A remote is a way to a checksum database over a source. It implements
+// checksum.Remote.
+type remote struct {
+	src    pathSource
+	prefix string // below the source
+	mirror bool
+}
+
+// maxSumDB bounds what is read of a checksum database's answer, in bytes.
+const maxSumDB = 8 << 20
+
+func (r remote) Name() string { return r.src.Name() }
+func (r remote) Mirror() bool { return r.mirror }
+
+func (r remote) Get(ctx context.Context, path string) ([]byte, error) {
+	a, err := r.src.GetPath(ctx, r.prefix+path)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(a.Body, maxSumDB))
+	if err == nil && a.Size >= 0 && int64(len(data)) != a.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	return data, err
+}
+
+// A directSource is version control as a source.
+type directSource struct{ o *origin.Origin }
+
+func (directSource) Name() string        { return "direct" }
+func (directSource) Kind() upstream.Kind { return upstream.Direct }
+
+func (d directSource) Get(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+	a, err := d.o.Get(ctx, req)
+	if err == nil {
+		return &upstream.Answer{Body: a.Body, Size: a.Size}, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	e := &upstream.Error{Source: "direct", Stage: upstream.StageLocal, Err: err}
+	if errors.Is(err, fs.ErrNotExist) {
+		e.Status = http.StatusNotFound
+	}
+	return nil, e
+}
+
+// noDirect is what "direct" means where origin.enabled is false.
+type noDirect struct{}
+
+var errNoDirect = errors.New("version control may not be used here (origin.enabled is false)")
+
+func (noDirect) Name() string        { return "direct" }
+func (noDirect) Kind() upstream.Kind { return upstream.Direct }
+func (noDirect) Get(context.Context, goproxy.Request) (*upstream.Answer, error) {
+	return nil, &upstream.Error{Source: "direct", Stage: upstream.StageLocal, Status: http.StatusNotFound, Err: errNoDirect}
+}
+
+// brokenDirect is "direct" on a machine that cannot do it.
+type brokenDirect struct{ err error }
+
+func (brokenDirect) Name() string        { return "direct" }
+func (brokenDirect) Kind() upstream.Kind { return upstream.Direct }
+func (b brokenDirect) Get(context.Context, goproxy.Request) (*upstream.Answer, error) {
+	return nil, &upstream.Error{Source: "direct", Stage: upstream.StageLocal, Err: b.err}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/modsluice/sluice/internal/config"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/server"
+)
+
+func newServe(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve Go modules: verified, kept, and from the next source when one fails",
+		Long: `Serve runs the module proxy until it is interrupted.
+
+Without any configuration it listens on a loopback port, keeps its store in the
+user's cache directory, and takes its sources, private patterns and checksum
+database from the go command's own settings. Every key of the configuration file
+is also a flag and a SLUICE_ variable; flag over variable over file.
+
+SIGHUP reads the configuration again without dropping a request; a bad one is
+refused and the old one stays. SIGINT and SIGTERM let requests under way finish.
+
+Exit status: 0 stopped as asked, 1 it could not run, 2 misused.`,
+		Example: "  sluice serve\n  GOPROXY=http://127.0.0.1:7070 go build ./...\n  sluice serve --proxy 'https://a.example|https://b.example' --data /var/lib/sluice",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), e, cmd) },
+	}
+	e.configFlags(cmd)
+	return cmd
+}
+
+func (e *env) logger(l *config.Loaded, w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: l.Log.Level}
+	if l.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
+	l, err := e.load(cmd, nil)
+	if err != nil {
+		return err
+	}
+	log := e.logger(l, e.stderr)
+	for _, warn := range l.Warnings {
+		log.Warn("configuration", slog.String("warning", warn.Error()))
+	}
+	// The port first: a second server must not touch the store of the first.
+	ln, err := net.Listen("tcp", l.Listen)
+	if err != nil {
+		return listenError(l.Listen, err)
+	}
+	defer ln.Close()
+	w, err := e.build(l, log)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	srv := w.server(l)
+
+	log.Info("serving", slog.String("url", "http://"+ln.Addr().String()), slog.String("store", l.Data),
+		slog.String("proxy", l.Proxy.Redacted()), slog.String("proxy_from", l.From["proxy"].String()),
+		slog.String("sumdb", sumdbName(l)), slog.String("version", version()))
+	if err := w.store.Writable(); err != nil {
+		log.Error("nothing will be stored; modules are verified and served through", slog.Any("err", err))
+	}
+	warnCommas(log, l)
+
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	sctx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(sctx, ln) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil && !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		case <-hup:
+			l = e.reload(cmd, w, srv, l, log)
+		}
+	}
+}
+
+// reload reads the configuration again. What cannot be used is refused whole,
+// and what needs a restart is told.
+func (e *env) reload(cmd *cobra.Command, w *world, srv *server.Server, old *config.Loaded, log *slog.Logger) *config.Loaded {
+	l, err := e.load(cmd, nil)
+	if err == nil {
+		err = w.reload(e, l, srv)
+	}
+	if err != nil {
+		log.Error("the new configuration is refused; the old one stays in force", slog.Any("err", err))
+		return old
+	}
+	for _, c := range config.Diff(old.Config, l.Config) {
+		if c.Restart {
+			log.Warn("the change takes effect at the next start only", slog.String("change", c.String()))
+		} else {
+			log.Info("configuration changed", slog.String("change", c.String()))
+		}
+	}
+	log.Info("configuration read again")
+	return l
+}
+
+func (w *world) server(l *config.Loaded) *server.Server {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(w.mirror.Collectors()...)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return server.New(server.Config{
+		Mirror: w.mirror, Log: w.log, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
+		Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
+	}, w.parts.server)
+}
+
+func listenError(addr string, err error) error {
+	ee := &exitError{status: exitNo, err: fmt.Errorf("cannot listen at %s: %w", addr, err)}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		ee.err = fmt.Errorf("the address %s is in use, perhaps by another sluice serve", addr)
+		ee.hint = "choose another with --listen HOST:PORT"
+	case errors.Is(err, syscall.EACCES):
+		ee.err = fmt.Errorf("this user may not listen at %s: ports below 1024 are privileged", addr)
+		ee.hint = "choose another with --listen HOST:PORT"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		ee.err = fmt.Errorf("%s is no address of this machine", addr)
+		ee.hint = "choose one with --listen HOST:PORT; --listen :PORT takes all of them"
+	}
+	return ee
+}
+
+func sumdbName(l *config.Loaded) string {
+	if l.GoSumDB.Off {
+		return "off"
+	}
+	return l.GoSumDB.Name
+}
+
+// warnCommas says what a comma between proxies means, since most people who
+// write one believe that it is for failover.
+func warnCommas(log *slog.Logger, l *config.Loaded) {
+	if l.Failover != config.AsWritten {
+		return
+	}
+	for i, entry := range l.Proxy[:max(0, len(l.Proxy)-1)] {
+		next := l.Proxy[i+1]
+		if !entry.FallBackOnError && (next.Kind == goenv.HTTP || next.Kind == goenv.File) {
+			log.Warn("a comma stands between two proxies: the second is asked only when the first says 404 or 410, not when it is down",
+				slog.String("first", entry.Name()), slog.String("second", next.Name()), slog.String("mend", `write | between them, or failover = "proxies"`))
+		}
+	}
+}

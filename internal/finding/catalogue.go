@@ -1,0 +1,402 @@
+package finding
+
+// The codes. A number is never used twice, and the gaps that retired codes leave
+// stay gaps.
+const (
+	SourceDNS              Code = "SL-DNS-001" // the resolver has no address
+	SourceForbiddenAddress Code = "SL-DNS-002" // a public name or redirect led to a private address
+
+	SourceConnectTimeout Code = "SL-NET-001"
+	SourceRefused        Code = "SL-NET-002"
+	SourceReset          Code = "SL-NET-003" // the connection broke, or the body ended early
+	SourceStalled        Code = "SL-NET-004" // the progress budget is spent
+	SourceNoRoute        Code = "SL-NET-005"
+
+	SourceTLSUnknownCA Code = "SL-TLS-001"
+	SourceTLSExpired   Code = "SL-TLS-002"
+	SourceTLSHostname  Code = "SL-TLS-003"
+	SourceTLSHandshake Code = "SL-TLS-004" // stalled, cut or refused
+
+	ForwardProxyLogin  Code = "SL-FWD-001" // 407
+	ForwardProxyBroken Code = "SL-FWD-002" // HTTPS_PROXY cannot be used
+
+	NotFound           Code = "SL-SRC-001" // every source that was asked says so
+	SourceUnauthorized Code = "SL-SRC-002" // 401
+	SourceForbidden    Code = "SL-SRC-003" // 403
+	SourceThrottled    Code = "SL-SRC-004" // 429
+	SourceServerError  Code = "SL-SRC-005" // 5xx
+	SourceSilent       Code = "SL-SRC-006" // connected, but no answer within the budget
+	SourceHTML         Code = "SL-SRC-007" // a page: portal, login, filter
+	SourceWrongAnswer  Code = "SL-SRC-008" // wrong JSON, another version, not text
+	SourceEmpty        Code = "SL-SRC-009" // 200 without a body where there must be one
+	SourceTruncated    Code = "SL-SRC-010" // fewer bytes than announced
+	SourceBadStatus    Code = "SL-SRC-011" // any other status; too many redirects
+	SourceTooLarge     Code = "SL-SRC-012" // a list, info or mod over its limit
+
+	SumMismatch       Code = "SL-SUM-001" // against the checksum database
+	PinMismatch       Code = "SL-SUM-002" // a private module changed since it was first seen
+	SumDBUnreachable  Code = "SL-SUM-003"
+	SumDBUnknown      Code = "SL-SUM-004" // the database does not know the module
+	SumDBPrivate      Code = "SL-SUM-005" // a client asked for a private module there
+	SumDBInconsistent Code = "SL-SUM-006" // the database contradicts its signature or itself
+
+	ZipRules    Code = "SL-ZIP-001"
+	ZipTooLarge Code = "SL-ZIP-002"
+	ZipDamaged  Code = "SL-ZIP-003"
+
+	ProxyOff         Code = "SL-OFF-001" // GOPROXY=off, or the list ends in it
+	DirectNotAllowed Code = "SL-OFF-002" // would need version control, and the chain has no direct
+	FetchDisabled    Code = "SL-OFF-003" // Disable-Module-Fetch or /cached-only
+
+	VCSMissing Code = "SL-VCS-001"
+	VCSFailed  Code = "SL-VCS-002"
+	VCSLogin   Code = "SL-VCS-003" // the repository wants a login
+
+	StoreNotWritable Code = "SL-STO-001"
+	StoreFull        Code = "SL-STO-002"
+	StoreDamaged     Code = "SL-STO-003"
+
+	Loop            Code = "SL-ENV-001" // a source is Sluice itself
+	ConfigMalformed Code = "SL-ENV-002"
+
+	BadRequest Code = "SL-REQ-001" // the path means nothing in the protocol
+
+	Internal Code = "SL-SELF-001" // a failure that nothing else in this list names
+)
+
+// entries is the catalogue. Its prose is for somebody who sees it once, at a
+// terminal, in a hurry.
+var entries = [...]Entry{
+	{
+		Code: SourceDNS, Cause: CauseDNSFailure, Severity: Fail,
+		Title: "the name of a module source cannot be resolved",
+		Why:   "The resolver of the machine that runs Sluice gave no address for it, so the source was never asked.",
+		Mend:  "see what the resolver says, and mend it or name another source with --proxy",
+		Fix:   []string{"getent hosts HOST"},
+	},
+	{
+		Code: SourceForbiddenAddress, Cause: CauseDNSHijackOrPortal, Severity: Fail,
+		Title: "a module source led to an address inside this network",
+		Why:   "A public name or a redirect pointed to a loopback, link-local or private address that no setting names.",
+		Mend:  "if the address is right, name that host itself as a source with --proxy; if not, the resolver or the source lies",
+		Fix:   []string{"getent hosts HOST"},
+	},
+	{
+		Code: SourceConnectTimeout, Cause: CauseConnectTimeout, Severity: Fail,
+		Title: "a module source does not answer connection attempts",
+		Why:   "The name resolves, but packets to it are dropped: a firewall, a filter, or a VPN that is off.",
+		Mend:  "try it by hand; set HTTPS_PROXY if this network wants one, or name another source with --proxy",
+		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/"},
+	},
+	{
+		Code: SourceRefused, Cause: CauseConnectionRefused, Severity: Fail,
+		Title: "a module source refuses connections",
+		Why:   "The machine is there, but nothing listens on that port, or a firewall rejects it.",
+		Mend:  "check the address and that the service runs, or name another source with --proxy",
+		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/"},
+	},
+	{
+		Code: SourceReset, Cause: CauseConnectionResetMidway, Severity: Fail,
+		Title: "the connection to a module source broke during the download",
+		Why:   "It opened and then died: a firewall's idle limit, a restart of the server, or a bad line.",
+		Mend:  "run the command again; if it breaks at the same place each time, name another source with --proxy",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SourceStalled, Cause: CauseConnectionResetMidway, Severity: Fail,
+		Title: "a module source stopped sending in the middle of a download",
+		Why:   "The connection stayed open, but no bytes came within the time that sources.timeout gives.",
+		Mend:  "run the command again, allow more time, or name another source with --proxy",
+		Fix:   []string{"sluice serve --sources-timeout 2m"},
+	},
+	{
+		Code: SourceNoRoute, Cause: CauseConnectTimeout, Severity: Fail,
+		Title: "there is no route to a module source",
+		Why:   "The machine that runs Sluice has no network path to its address: offline, VPN off, or only broken IPv6.",
+		Mend:  "bring the network up and see which way packets would take",
+		Fix:   []string{"ip route get 192.0.2.1", "getent ahosts HOST"},
+	},
+	{
+		Code: SourceTLSUnknownCA, Cause: CauseTLSUnknownCA, Severity: Fail,
+		Title: "the certificate of a module source is signed by an authority that is not trusted here",
+		Why:   "A company gateway may have replaced it, the source may use a private authority, or the CA bundle is missing.",
+		Mend:  "see who issued it; if that is your company, install its CA certificate",
+		Fix: []string{
+			"curl -sv -o /dev/null https://HOST/ 2>&1 | grep issuer",
+			"sudo cp FILE /usr/local/share/ca-certificates/ && sudo update-ca-certificates",
+		},
+	},
+	{
+		Code: SourceTLSExpired, Cause: CauseTLSCertExpiredOrClock, Severity: Fail,
+		Title: "the certificate of a module source is not valid at this time",
+		Why:   "Either the server let it expire, or the clock of the machine that runs Sluice is wrong.",
+		Mend:  "compare the clock with the certificate's dates, and set whichever is wrong",
+		Fix:   []string{"date -u", "curl -svk -o /dev/null https://HOST/ 2>&1 | grep date"},
+	},
+	{
+		Code: SourceTLSHostname, Cause: CauseTLSHostnameMismatch, Severity: Fail,
+		Title: "a module source shows a certificate made out to another name",
+		Why:   "The address belongs to another service: wrong DNS, a wrong virtual host, or a portal in between.",
+		Mend:  "check where the name leads, and correct the address of the source",
+		Fix:   []string{"getent hosts HOST", "sluice config show"},
+	},
+	{
+		Code: SourceTLSHandshake, Cause: CauseTLSHandshakeTimeout, Severity: Fail,
+		Title: "the TLS handshake with a module source failed",
+		Why:   "TCP works, but the handshake stalled or was cut: a filter on names, an MTU problem, or no TLS at that port.",
+		Mend:  "try it by hand; if a smaller handshake passes, a box in between drops large ones",
+		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/", "GODEBUG=tlsmlkem=0,tlssecpmlkem=0 sluice serve"},
+	},
+	{
+		Code: ForwardProxyLogin, Cause: CauseHTTPProxy407, Severity: Fail,
+		Title: "the forward proxy wants a login",
+		Why:   "HTTPS_PROXY names a proxy that answered 407: no user and password were sent, or they were not accepted.",
+		Mend:  "put both, percent-encoded, before the host in the variable where Sluice starts, and try it",
+		Fix:   []string{`curl -x "$HTTPS_PROXY" -sSI https://HOST/`},
+	},
+	{
+		Code: ForwardProxyBroken, Cause: CauseHTTPProxyMisconfig, Severity: Fail,
+		Title: "the forward proxy cannot be used",
+		Why:   "HTTPS_PROXY or HTTP_PROXY is set where Sluice runs, but that proxy is unreachable or cannot reach the source.",
+		Mend:  "look at the variables and correct them; hosts to reach without it belong into NO_PROXY",
+		Fix:   []string{"env | grep -i _proxy", "export NO_PROXY=HOST"},
+	},
+	{
+		Code: NotFound, Cause: CauseProxy404410, Severity: Fail,
+		Title: "no source has this module or version",
+		Why:   "Every source that was asked answered that it does not exist. A private module needs a pattern in GOPRIVATE.",
+		Mend:  "check the spelling, see what each source says, or mark the module as private",
+		Fix:   []string{"sluice trace MODULE@VERSION", "go env -w GOPRIVATE=PATTERN"},
+	},
+	{
+		Code: SourceUnauthorized, Cause: CauseAuthRejected, Severity: Fail,
+		Title: "a module source wants a login (401)",
+		Why:   "No credentials were sent to it, or they are wrong or expired.",
+		Mend:  "give the host a line with machine, login and password in the netrc file of the user who runs Sluice",
+		Fix:   []string{"${EDITOR:-vi} ~/.netrc && chmod 600 ~/.netrc"},
+	},
+	{
+		Code: SourceForbidden, Cause: CauseProxy403Policy, Severity: Fail,
+		Title: "a module source refuses this request (403)",
+		Why:   "A rule of the source, or of a gateway before it, forbids it. Sluice does not go round a refusal.",
+		Mend:  "ask its operator to allow the module or host; see what it says",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SourceThrottled, Cause: CauseRateLimited429, Severity: Fail,
+		Title: "a module source throttles us (429)",
+		Why:   "Too many requests came from this address. Sluice asks it again when its Retry-After is over.",
+		Mend:  "wait, or name another source with --proxy",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SourceServerError, Cause: CauseUpstreamServerError, Severity: Fail,
+		Title: "a module source failed on its side",
+		Why:   "It answered with a server error. Nothing has to be changed here.",
+		Mend:  "try again later, or let a second source take over",
+		Fix:   []string{"sluice serve --proxy 'https://proxy.example.com|https://mirror.example.com'"},
+	},
+	{
+		Code: SourceSilent, Cause: CauseUpstreamServerError, Severity: Fail,
+		Title: "a module source accepted the request and gave no answer",
+		Why:   "The connection stands, but no answer began within the time that sources.timeout gives.",
+		Mend:  "try again later, or let a second source take over",
+		Fix:   []string{"sluice serve --proxy 'https://proxy.example.com|https://mirror.example.com'"},
+	},
+	{
+		Code: SourceHTML, Cause: CauseProxyBadResponse, Severity: Fail,
+		Title: "a web page came back where a module file should be",
+		Why:   "A login page, captive portal or filter answers for the source, or its address is not that of a module proxy.",
+		Mend:  "open the page to see whose it is: log in there, or correct the address of the source",
+		Fix:   []string{"curl -sL URL | head -n 20", "sluice config show"},
+	},
+	{
+		Code: SourceWrongAnswer, Cause: CauseProxyBadResponse, Severity: Fail,
+		Title: "a module source gave an answer that does not fit the request",
+		Why:   "It is not in the form of the GOPROXY protocol, or it is about another module or version. It was not stored.",
+		Mend:  "see what each source answers, and leave out the one that is wrong",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SourceEmpty, Cause: CauseProxyBadResponse, Severity: Fail,
+		Title: "a module source gave an empty answer",
+		Why:   "It said 200 and sent nothing, where only a list may be empty. It was not stored.",
+		Mend:  "see what each source answers, and leave out the one that is wrong",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SourceTruncated, Cause: CauseConnectionResetMidway, Severity: Fail,
+		Title: "a module source sent fewer bytes than it announced",
+		Why:   "The download ended early. The part that came was not stored.",
+		Mend:  "run the command again; if it stops at the same place each time, name another source with --proxy",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SourceBadStatus, Cause: CauseProxyBadResponse, Severity: Fail,
+		Title: "a module source answered with a status that the protocol does not know",
+		Why:   "Something at that address is no module proxy, or redirects in a circle.",
+		Mend:  "check the address of the source",
+		Fix:   []string{"curl -sIL URL", "sluice config show"},
+	},
+	{
+		Code: SourceTooLarge, Cause: CauseProxyBadResponse, Severity: Fail,
+		Title: "a module source sent a list, info or mod file larger than any real one",
+		Why:   "The go command takes a go.mod file of at most 16 MiB; the other limits are as generous. The answer was dropped.",
+		Mend:  "see what each source answers, and leave out the one that is wrong",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SumMismatch, Cause: CauseChecksumMismatchSumDB, Severity: Fail,
+		Title: "the bytes from a module source are not those that the checksum database knows",
+		Why:   "The source changed them, or the author moved the tag. They are in quarantine; nobody got them whole.",
+		Mend:  "see which source it is and leave it out; do not switch the check off",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: PinMismatch, Cause: CauseChecksumMismatchGoSum, Severity: Fail,
+		Title: "a private module is no longer what it was the first time",
+		Why:   "Somebody moved the tag or rewrote its history. Sluice keeps to the first bytes and quarantined the new ones.",
+		Mend:  "ask its owner for a new version instead of a moved tag",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: SumDBUnreachable, Cause: CauseSumDBUnreachable, Severity: Fail,
+		Title: "the checksum database cannot be reached",
+		Why:   "New modules cannot be checked, so they are not served; what is in the store still is.",
+		Mend:  "use a source that carries the database, or mark modules that are private",
+		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/supported", "go env -w GOPRIVATE=PATTERN"},
+	},
+	{
+		Code: SumDBUnknown, Cause: CauseSumDBPrivate404410, Severity: Fail,
+		Title: "the checksum database does not know this module version",
+		Why:   "It knows every public one. This one is private, mistyped or deleted, so it cannot be checked and is not served.",
+		Mend:  "if it is private, say so to Sluice and to the go command",
+		Fix:   []string{"sluice serve --private PATTERN", "go env -w GOPRIVATE=PATTERN"},
+	},
+	{
+		Code: SumDBPrivate, Cause: CauseSumDBPrivate404410, Severity: Fail,
+		Title: "a private module was asked for at a public checksum database",
+		Why:   "Sluice does not pass the name on, as it matches the private patterns. The go command does not know them.",
+		Mend:  "tell the go command which modules the database must not be asked for",
+		Fix:   []string{"go env -w GONOSUMDB=PATTERN"},
+	},
+	{
+		Code: SumDBInconsistent, Cause: CauseChecksumMismatchSumDB, Severity: Fail,
+		Title: "the checksum database contradicts itself",
+		Why:   "A signature, proof or tree head does not fit what it said before. Somebody in between may answer for it.",
+		Mend:  "compare with the database over another network, and check gosumdb",
+		Fix:   []string{"curl -s https://HOST/latest", "sluice config show"},
+	},
+	{
+		Code: ZipRules, Cause: CauseModuleContentRejected, Severity: Fail,
+		Title: "the module's zip file breaks the rules for module zip files",
+		Why:   "It has file names that collide, are not allowed or lie outside the module. The go command would refuse it too.",
+		Mend:  "take another version; only the author can mend this one",
+		Fix:   []string{"go list -m -versions MODULE"},
+	},
+	{
+		Code: ZipTooLarge, Cause: CauseZipTooLarge, Severity: Fail,
+		Title: "the module's zip file is too large",
+		Why:   "The go command accepts at most 500 MiB, packed and unpacked. It was not stored.",
+		Mend:  "take another version; only the author can mend this one",
+		Fix:   []string{"go list -m -versions MODULE"},
+	},
+	{
+		Code: ZipDamaged, Cause: CauseCorruptedZip, Severity: Fail,
+		Title: "a module source sent a damaged zip file",
+		Why:   "It cannot be read as a zip archive, or a file in it does not fit its CRC. It was not stored.",
+		Mend:  "run the command again; see which source it is",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+	{
+		Code: ProxyOff, Cause: CauseGOPROXYOff, Severity: Fail,
+		Title: "module downloads are switched off here",
+		Why:   "The list of sources is off, or ends there, and the store does not have this module.",
+		Mend:  "see which setting says so, and name a source",
+		Fix:   []string{"sluice config show", "sluice serve --proxy https://proxy.example.com"},
+	},
+	{
+		Code: DirectNotAllowed, Cause: CauseGOPROXYOff, Severity: Fail,
+		Title: "this module would have to come from version control, which is not among the sources",
+		Why:   "No proxy in the list has it, and the list does not end in direct. Sluice adds no source by itself.",
+		Mend:  "add direct to the list if version control may be used",
+		Fix:   []string{"sluice serve --proxy https://proxy.example.com,direct"},
+	},
+	{
+		Code: FetchDisabled, Cause: CauseGOPROXYOff, Severity: Fail,
+		Title: "this module is not in the store, and the request forbids to fetch it",
+		Why:   "The client sent Disable-Module-Fetch, or asked below /cached-only.",
+		Mend:  "ask once without that header or path",
+		Fix:   []string{"go mod download MODULE@VERSION"},
+	},
+	{
+		Code: VCSMissing, Cause: CauseGitMissingBinary, Severity: Fail,
+		Title: "a version control program is not installed where Sluice runs",
+		Why:   "The module comes straight from its repository, which needs the go command and git, hg or svn on PATH.",
+		Mend:  "install it on the machine or in the image that runs Sluice",
+		Fix:   []string{"sudo apt-get install -y git"},
+	},
+	{
+		Code: VCSFailed, Cause: CauseUpstreamServerError, Severity: Fail,
+		Title: "fetching the module from its repository failed",
+		Why:   "The go command or the version control program gave the reason that stands beside this.",
+		Mend:  "run the same fetch by hand to see all of its output",
+		Fix:   []string{"GOPROXY=direct go mod download -x MODULE@VERSION"},
+	},
+	{
+		Code: VCSLogin, Cause: CauseGitAuthTerminalPrompts, Severity: Fail,
+		Title: "the module's repository wants a login",
+		Why:   "It is private, or does not exist: hosts answer both alike. Sluice never prompts.",
+		Mend:  "check the path; for a private one give its host a line in the netrc file of the user who runs Sluice",
+		Fix:   []string{"git ls-remote https://MODULE", "${EDITOR:-vi} ~/.netrc && chmod 600 ~/.netrc"},
+	},
+	{
+		Code: StoreNotWritable, Cause: CausePermissionDeniedModCache, Severity: Warn,
+		Title: "the store cannot be written",
+		Why:   "The data directory is read-only or belongs to another user. Modules are passed through and not kept.",
+		Mend:  "give the directory to the user who runs Sluice, or choose another one",
+		Fix:   []string{"ls -ld DIR", "sluice serve --data ~/sluice"},
+	},
+	{
+		Code: StoreFull, Cause: CauseDiskFull, Severity: Warn,
+		Title: "the disk of the store is full",
+		Why:   "Less space is free than store.reserve keeps, or no inodes or quota are left. Modules are passed through, not kept.",
+		Mend:  "free some space, or move the store to another disk",
+		Fix:   []string{"df -h DIR", "df -i DIR"},
+	},
+	{
+		Code: StoreDamaged, Cause: CauseCorruptedZip, Severity: Warn,
+		Title: "a file in the store is damaged",
+		Why:   "It is not what was written: a sick disk, or somebody changed it. It is not served, and is fetched anew.",
+		Mend:  "read the whole store again, which quarantines what has rotted",
+		Fix:   []string{"sluice verify --data DIR"},
+	},
+	{
+		Code: Loop, Cause: CauseGoEnvMalformed, Severity: Fail,
+		Title: "Sluice is among its own sources",
+		Why:   "A request came back to the Sluice that sent it, so GOPROXY where Sluice runs names Sluice itself.",
+		Mend:  "name the real sources",
+		Fix:   []string{"sluice config show", "sluice serve --proxy https://proxy.example.com"},
+	},
+	{
+		Code: ConfigMalformed, Cause: CauseGoEnvMalformed, Severity: Fail,
+		Title: "a setting is not valid",
+		Why:   "The configuration file, an environment variable or a go env setting cannot be read as what it should be.",
+		Mend:  "see all mistakes at once, each with its place",
+		Fix:   []string{"sluice config check --config FILE"},
+	},
+	{
+		Code: BadRequest, Cause: CausePackageNotFound, Severity: Fail,
+		Title: "the request is not one of the GOPROXY protocol",
+		Why:   "No module can have this path or version; upper-case letters are written as ! and the small letter.",
+		Mend:  "check the module path and version, and that GOPROXY is the address of Sluice with nothing after it",
+		Fix:   []string{"go env GOPROXY"},
+	},
+	{
+		Code: Internal, Cause: CauseUpstreamServerError, Severity: Fail,
+		Title: "Sluice failed to answer",
+		Why:   "Something went wrong that has no name of its own. The log has the whole error under the request's id.",
+		Mend:  "follow the request step by step, and report what it shows",
+		Fix:   []string{"sluice trace MODULE@VERSION"},
+	},
+}

@@ -1,0 +1,209 @@
+package mirror
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/goproxy"
+)
+
+// maxLicense is the go command's limit for a LICENSE file, in bytes.
+const maxLicense = 16 << 20
+
+// A ZipError says which rule of https://go.dev/ref/mod#zip-files a zip breaks.
+type ZipError struct {
+	File string // the member, or "" for the zip itself
+	Err  error
+	// Damaged tells bytes that are no whole zip from a zip with wrong contents.
+	Damaged bool
+}
+
+func (e *ZipError) Error() string {
+	if e.File == "" {
+		return "the zip is not a module zip: " + e.Err.Error()
+	}
+	return fmt.Sprintf("the zip is not a module zip: %q: %v", e.File, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *ZipError) Unwrap() error { return e.Err }
+
+// A moduleZip is a zip whose directory obeys the rules. Its members have not
+// been read yet; hash reads them all.
+type moduleZip struct {
+	r      io.ReaderAt
+	size   int64
+	prefix string
+	files  []*zip.File // without directories, by name
+}
+
+// readZip checks a zip's directory by the module zip rules, as x/mod/zip.CheckZip
+// does for a file.
+func readZip(r io.ReaderAt, size int64, mod module.Version) (*moduleZip, error) {
+	bad := func(file string, err error) (*moduleZip, error) { return nil, &ZipError{File: file, Err: err} }
+	if size > goproxy.MaxZip {
+		return nil, &tooLargeError{goproxy.MaxZip}
+	}
+	zr, err := zip.NewReader(r, size)
+	if err != nil {
+		head := make([]byte, 64)
+		n, _ := r.ReadAt(head, 0)
+		if bytes.HasPrefix(bytes.TrimLeft(head[:n], " \t\r\n"), []byte("<")) {
+			err = errors.New("it is an HTML page; a login page or filter may stand in between")
+		}
+		return nil, &ZipError{Err: err, Damaged: true}
+	}
+	z := &moduleZip{r: r, size: size, prefix: mod.Path + "@" + mod.Version + "/"}
+	seen := collisions{}
+	var total int64
+	for _, f := range zr.File {
+		name, ok := strings.CutPrefix(f.Name, z.prefix)
+		if !ok {
+			return bad(f.Name, fmt.Errorf("the name does not begin with %q", z.prefix))
+		}
+		if name == "" {
+			continue
+		}
+		name, isDir := strings.CutSuffix(name, "/")
+		if path.Clean(name) != name {
+			return bad(f.Name, errors.New("the name is not clean"))
+		}
+		if err := module.CheckFilePath(name); err != nil {
+			return bad(f.Name, err)
+		}
+		if err := seen.add(name, isDir); err != nil {
+			return bad(f.Name, err)
+		}
+		if isDir {
+			continue
+		}
+		if base := path.Base(name); strings.EqualFold(base, "go.mod") && name != "go.mod" {
+			return bad(f.Name, errors.New("a go.mod belongs in the module's root directory, in lower case"))
+		}
+		n := int64(f.UncompressedSize64)
+		if n < 0 || n > goproxy.MaxZip-total {
+			return bad("", fmt.Errorf("its contents are larger than %d bytes", int64(goproxy.MaxZip)))
+		}
+		total += n
+		if name == "go.mod" && n > goproxy.MaxMod || name == "LICENSE" && n > maxLicense {
+			return bad(f.Name, errors.New("the file is larger than 16 MiB"))
+		}
+		z.files = append(z.files, f)
+	}
+	if len(z.files) == 0 {
+		return bad("", errors.New("it holds no files"))
+	}
+	slices.SortFunc(z.files, func(a, b *zip.File) int { return strings.Compare(a.Name, b.Name) })
+	return z, nil
+}
+
+// hash reads every member, which checks its CRC, and gives the zip's h1 as
+// x/mod/sumdb/dirhash.HashZip does.
+func (z *moduleZip) hash(ctx context.Context) (string, error) {
+	sum := sha256.New()
+	buf := make([]byte, copyBuffer)
+	for _, f := range z.files {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		if strings.Contains(f.Name, "\n") {
+			return "", &ZipError{File: f.Name, Err: errors.New("the name has a line break")}
+		}
+		h := sha256.New()
+		if err := copyMember(h, f, buf); err != nil {
+			return "", &ZipError{File: f.Name, Err: err, Damaged: true}
+		}
+		fmt.Fprintf(sum, "%s  %s\n", hex.EncodeToString(h.Sum(nil)), f.Name)
+	}
+	return "h1:" + base64.StdEncoding.EncodeToString(sum.Sum(nil)), nil
+}
+
+func copyMember(w io.Writer, f *zip.File, buf []byte) error {
+	rc, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	// The directory's size was checked; a member that holds more than it says is
+	// an error of archive/zip, and this bounds it all the same.
+	n, err := io.CopyBuffer(w, io.LimitReader(rc, int64(f.UncompressedSize64)+1), buf)
+	if err == nil && n != int64(f.UncompressedSize64) {
+		err = errors.New("the file has another size than the zip's directory says")
+	}
+	return err
+}
+
+// goMod is the go.mod in the zip, or nil if it has none.
+func (z *moduleZip) goMod() ([]byte, error) {
+	for _, f := range z.files {
+		if f.Name == z.prefix+"go.mod" {
+			var b bytes.Buffer
+			err := copyMember(&b, f, make([]byte, copyBuffer))
+			return b.Bytes(), err
+		}
+	}
+	return nil, nil
+}
+
+// collisions finds names that a file system without case, or one with, cannot
+// hold side by side. The key is the folded name.
+type collisions map[string]struct {
+	name  string
+	isDir bool
+}
+
+func (c collisions) add(name string, isDir bool) error {
+	for ; name != "."; name, isDir = path.Dir(name), true {
+		key := fold(name)
+		other, ok := c[key]
+		switch {
+		case !ok:
+			c[key] = struct {
+				name  string
+				isDir bool
+			}{name, isDir}
+		case other.name != name:
+			return fmt.Errorf("the name differs from %q only in case", other.name)
+		case other.isDir != isDir:
+			return fmt.Errorf("%q is both a file and a directory", name)
+		case !isDir:
+			return errors.New("the name occurs twice")
+		default:
+			return nil // a directory seen before, and so are its parents
+		}
+	}
+	return nil
+}
+
+// fold maps names that differ only in case to one.
+func fold(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf || 'A' <= r && r <= 'Z' }) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		// SimpleFold cycles through the equivalents: take the least, and of the
+		// letters A to Z the lower case, so that the fast path above agrees.
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		if 'A' <= least && least <= 'Z' {
+			least += 'a' - 'A'
+		}
+		return least
+	}, s)
+}

@@ -1,0 +1,329 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/modsluice/sluice/internal/checksum"
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/mirror"
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+// An exchange is one request with its answer. As an http.ResponseWriter it
+// counts, and rolls the write deadline along with what the client takes.
+type exchange struct {
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	r     *http.Request
+	s     *Server
+	start time.Time
+	id    string
+
+	kind, module, version, source, outcome string
+	code, note                             string
+
+	status  int
+	written int64
+}
+
+// chunk is how many bytes one write deadline covers.
+const chunk = 1 << 20
+
+// Header implements http.ResponseWriter.
+func (x *exchange) Header() http.Header { return x.w.Header() }
+
+// WriteHeader implements http.ResponseWriter.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 {
+		x.status = status
+	}
+	x.w.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	x.roll()
+	n, err := x.w.Write(p)
+	x.written += int64(n)
+	return n, err
+}
+
+// roll gives the client another stall time for what comes next. A deadline that
+// cannot be set (a test's recorder) leaves the others in force.
+func (x *exchange) roll() {
+	if x.s.c.Stall > 0 {
+		x.rc.SetWriteDeadline(time.Now().Add(x.s.c.Stall))
+	}
+}
+
+// ReadFrom implements io.ReaderFrom, in pieces, so that a file goes out by
+// sendfile and a slow client of a large one keeps its deadline rolling.
+func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	rf, ok := x.w.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{x}, src)
+	}
+	// net recognizes a file behind one LimitedReader, not behind two.
+	left := int64(-1)
+	if lr, ok := src.(*io.LimitedReader); ok {
+		src, left = lr.R, lr.N
+		defer func() { lr.N = left }()
+	}
+	var total int64
+	for left != 0 {
+		n := int64(chunk)
+		if left > 0 {
+			n = min(n, left)
+		}
+		x.roll()
+		k, err := rf.ReadFrom(&io.LimitedReader{R: src, N: n})
+		total += k
+		x.written += k
+		if left > 0 {
+			left -= k
+		}
+		if err != nil || k < n {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// Unwrap serves http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+
+// log writes the one line of a request.
+func (x *exchange) log() {
+	attrs := []slog.Attr{
+		slog.String("id", x.id), slog.String("client", x.r.RemoteAddr), slog.String("method", x.r.Method),
+		slog.Int("status", x.status), slog.Int64("bytes", x.written), slog.Duration("took", time.Since(x.start).Round(time.Microsecond)),
+	}
+	add := func(k, v string) {
+		if v != "" {
+			attrs = append(attrs, slog.String(k, v))
+		}
+	}
+	add("kind", x.kind)
+	if x.module == "" {
+		p := x.r.URL.EscapedPath()
+		add("path", p[:min(len(p), 256)])
+	}
+	add("module", x.module)
+	add("version", x.version)
+	add("outcome", x.outcome)
+	add("source", x.source)
+	add("code", x.code)
+	add("err", x.note)
+	level := slog.LevelInfo
+	if x.status >= 500 || x.note != "" {
+		level = slog.LevelWarn
+	}
+	x.s.c.Log.LogAttrs(x.r.Context(), level, "request", attrs...)
+}
+
+// plain answers with a short text that is no finding.
+func (x *exchange) plain(status int, text string) {
+	h := x.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	text += "\n"
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	x.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		io.WriteString(x, text)
+	}
+}
+
+// statusOf is the one table from errors to statuses. 404 is for what truly does
+// not exist, since a go command goes past a comma at it; a source's trouble is
+// 502, 503 or 504; a refusal is 403, whose text the go command always shows.
+func statusOf(err error) int {
+	if we, ok := errors.AsType[*upstream.WalkError](err); ok {
+		return statusOfWalk(we)
+	}
+	if pe, ok := errors.AsType[*goproxy.PathError](err); ok {
+		if pe.Missing {
+			return http.StatusNotFound
+		}
+		return http.StatusBadRequest
+	}
+	if _, ok := errors.AsType[*mirror.RefusedError](err); ok {
+		return http.StatusForbidden
+	}
+	switch {
+	case errors.Is(err, mirror.ErrNotCached), errors.Is(err, checksum.ErrUnknown):
+		return http.StatusNotFound
+	case errors.Is(err, checksum.ErrSecurity):
+		return http.StatusBadGateway
+	case errors.Is(err, checksum.ErrUnreachable):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout
+	case errors.Is(err, context.Canceled):
+		return statusClientGone
+	case errors.Is(err, fs.ErrNotExist):
+		return http.StatusNotFound
+	}
+	return http.StatusInternalServerError
+}
+
+// statusClientGone is for the log alone: nobody is there to read an answer.
+const statusClientGone = 499
+
+func statusOfWalk(we *upstream.WalkError) int {
+	if we.NotExist() {
+		return http.StatusNotFound
+	}
+	worst, ok := we.Worst()
+	if !ok || errors.Is(worst.Err, upstream.ErrOff) {
+		return http.StatusNotFound // GOPROXY=off: the store is all there is
+	}
+	e, ok := errors.AsType[*upstream.Error](worst.Err)
+	if !ok {
+		return http.StatusBadGateway
+	}
+	switch e.Status {
+	case http.StatusForbidden:
+		return http.StatusForbidden
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return http.StatusServiceUnavailable
+	case http.StatusGatewayTimeout:
+		return http.StatusGatewayTimeout
+	case 0:
+		var ne net.Error
+		if errors.Is(e, context.DeadlineExceeded) || errors.As(e.Err, &ne) && ne.Timeout() {
+			return http.StatusGatewayTimeout
+		}
+	}
+	return http.StatusBadGateway
+}
+
+// fail answers with an error.
+func (x *exchange) fail(err error) {
+	status := statusOf(err)
+	f, details := mirror.Explain(err)
+	x.note = finding.Redact(err.Error())
+	if status == http.StatusNotFound || status == http.StatusBadRequest {
+		x.note = "" // an everyday answer; its code says enough
+	}
+	if status == statusClientGone {
+		x.status = status
+		return
+	}
+	h := x.Header()
+	if we, ok := errors.AsType[*upstream.WalkError](err); ok {
+		for _, a := range we.Attempts {
+			if e, ok := errors.AsType[*upstream.Error](a.Err); ok && e.RetryAfter > 0 && status >= 500 {
+				h.Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds())))
+			}
+		}
+	}
+	x.write(status, f, details)
+}
+
+func (x *exchange) writeDetails(status int, f finding.Finding, err error) {
+	x.note = finding.Redact(err.Error())
+	x.write(status, f, []string{err.Error()})
+}
+
+// write is the one function that writes failures: a text/plain body made for the
+// lines that a go command shows.
+func (x *exchange) write(status int, f finding.Finding, details []string) {
+	x.code = string(f.Code)
+	body := finding.Body(f, details...) + "\n"
+	h := x.Header()
+	h.Del("ETag")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Sluice-Code", x.code)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if status == http.StatusNotFound {
+		h.Set("Cache-Control", "public, max-age=5")
+	} else {
+		h.Set("Cache-Control", "no-store")
+	}
+	x.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		io.WriteString(x, body)
+	}
+}
+
+// readiness is the body of /readyz.
+type readiness struct {
+	Status  string               `json:"status"` // ok; degraded: serving, but not as it should; failing: nothing can be served
+	Store   part                 `json:"store"`
+	Sources []mirror.SourceState `json:"sources"`
+	SumDBs  []part               `json:"sumdbs"`
+}
+
+type part struct {
+	Name  string    `json:"name,omitempty"`
+	State string    `json:"state"`
+	Since time.Time `json:"since,omitzero"`
+	Error string    `json:"error,omitempty"`
+}
+
+// ready says whether go commands can be served: it writes, reads and removes an
+// object in the store, and tells what is known of the sources. A store that
+// cannot be written is told but is no reason to send clients away, since Sluice
+// serves through.
+func (s *Server) ready(x *exchange) {
+	x.kind = "readyz"
+	set := s.settings.Load()
+	ctx, cancel := context.WithTimeout(x.r.Context(), readyTime)
+	defer cancel()
+	rd := readiness{Status: "ok", Store: part{State: "ok"}, Sources: s.c.Mirror.Sources(set.Sources), SumDBs: []part{}}
+	if err := s.c.Store(); err != nil {
+		rd.Store.State, rd.Store.Error = "failing", finding.Redact(err.Error())
+		rd.Status = "degraded"
+	} else if err, since := s.c.Mirror.StoreTrouble(); err != nil {
+		rd.Store.State, rd.Store.Error, rd.Store.Since = "failing", finding.Redact(err.Error()), since
+		rd.Status = "degraded"
+	}
+	failing := 0
+	for _, src := range rd.Sources {
+		if src.State == "failing" {
+			failing++
+			rd.Status = "degraded"
+		}
+	}
+	for _, db := range set.SumDBs {
+		p := part{Name: db.Name(), State: "ok"}
+		if err := db.Reachable(ctx); err != nil {
+			p.State, p.Error = "failing", finding.Redact(err.Error())
+			rd.Status = "degraded"
+		}
+		rd.SumDBs = append(rd.SumDBs, p)
+	}
+	status := http.StatusOK
+	if failing > 0 && failing == len(rd.Sources) && rd.Store.State != "ok" {
+		rd.Status, status = "failing", http.StatusServiceUnavailable
+	}
+	body, err := json.MarshalIndent(rd, "", "  ")
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	h := x.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	x.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		x.Write(append(body, '\n'))
+	}
+}

@@ -1,0 +1,337 @@
+// Package upstream asks the sources of a chain for what a request names: which
+// one first, what counts as an answer, when to go on to the next, and what to
+// say when none had it. Every attempt is remembered and told.
+//
+// It does not judge whether bytes are right (its caller's accept does), keeps
+// nothing, and starts no process.
+//
+// The rules of a chain are those of cmd/go/internal/modfetch (TryProxies) and
+// https://go.dev/ref/mod#communicating-with-proxies.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/modsluice/sluice/internal/goproxy"
+)
+
+// A Source is one place that may have modules.
+type Source interface {
+	// Name names the source in messages, logs and metrics. It holds no credentials.
+	Name() string
+
+	// Kind says what it is, for the rules of a chain.
+	Kind() Kind
+
+	// Get asks for req. The caller must close the answer's Body. A failure is
+	// best told as an *Error; one that matches fs.ErrNotExist means that this
+	// source knows there is no such thing, any other that it could not tell.
+	Get(ctx context.Context, req goproxy.Request) (*Answer, error)
+}
+
+// A Kind is what a source is.
+type Kind uint8
+
+// The kinds of sources.
+const (
+	Proxy  Kind = 1 + iota // a remote GOPROXY
+	Tree                   // a GOPROXY tree in the file system
+	Direct                 // version control
+	Off                    // nothing may be asked
+)
+
+// An Answer is what a source has for a request.
+type Answer struct {
+	Body io.ReadCloser // identity encoding; a Read fails if the source makes no progress for its time budget
+	Size int64         // bytes, or -1 if the source did not say
+}
+
+// A Stage is how far a request came before it failed.
+type Stage string
+
+// The stages, in the order in which a request meets them.
+const (
+	StageDNS     Stage = "dns"     // the name could not be resolved
+	StageConnect Stage = "connect" // no connection: refused, timed out, no route
+	StageProxy   Stage = "proxy"   // the forward proxy on the way failed or refused
+	StageTLS     Stage = "tls"     // no trusted encrypted connection
+	StageHTTP    Stage = "http"    // no answer, a redirect that leads nowhere, or a status other than 200
+	StageBody    Stage = "body"    // the answer broke off or stood still midway
+	StageContent Stage = "content" // the answer is not what was asked for, or is wrong
+	StageLocal   Stage = "local"   // a file tree or version control on this machine
+)
+
+// An Error is why one source did not give what it was asked for.
+type Error struct {
+	Source     string // the source's name
+	Stage      Stage
+	Status     int           // HTTP status; 0 if there was none
+	Text       string        // what the source itself said (text/plain bodies only), printable, several lines
+	RetryAfter time.Duration // as the source asked; 0 if it did not
+	Err        error         // the cause; nil if Status says all
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Source)
+	b.WriteString(": ")
+	switch {
+	case e.Err != nil:
+		b.WriteString(e.Err.Error())
+	case e.Status != 0:
+		b.WriteString(statusText(e.Status))
+	default:
+		b.WriteString(string(e.Stage) + " failed")
+	}
+	if e.Text != "" {
+		b.WriteString(": ")
+		b.WriteString(strings.ReplaceAll(e.Text, "\n", "; "))
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes 404 and 410 match fs.ErrNotExist: they are the two answers that let
+// the go command try its next proxy.
+func (e *Error) Is(target error) bool {
+	return target == fs.ErrNotExist && (e.Status == 404 || e.Status == 410)
+}
+
+// Answered reports whether the source gave an answer at all, good or bad.
+func (e *Error) Answered() bool {
+	return e.Status != 0 || e.Stage == StageBody || e.Stage == StageContent || e.Stage == StageLocal
+}
+
+// An Attempt is one source asked once.
+type Attempt struct {
+	Source string
+	Kind   Kind
+	Start  time.Time
+	Took   time.Duration
+	Err    error // nil if the source's answer was accepted
+}
+
+// A WalkError is the failure of a whole walk: no source had what was asked for,
+// or none that may be asked could tell.
+type WalkError struct {
+	Request  goproxy.Request
+	Attempts []Attempt // in order; none if the chain is empty
+	Stopped  string    // why the sources after the last attempt were not asked; "" if all were
+}
+
+func (e *WalkError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v: ", e.Request)
+	if len(e.Attempts) == 0 {
+		b.WriteString("no source may be asked")
+	}
+	for i, a := range e.Attempts {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(a.Err.Error())
+	}
+	if e.Stopped != "" {
+		b.WriteString(" (" + e.Stopped + ")")
+	}
+	return b.String()
+}
+
+// Unwrap gives the errors of all attempts.
+func (e *WalkError) Unwrap() []error {
+	errs := make([]error, len(e.Attempts))
+	for i, a := range e.Attempts {
+		errs[i] = a.Err
+	}
+	return errs
+}
+
+// NotExist reports whether the walk has established that the thing does not
+// exist: at least one source answered, and every source that answered said so.
+// A source that could not be reached at all has no say; one that answered with
+// trouble of its own may have had it.
+func (e *WalkError) NotExist() bool {
+	said := false
+	for _, a := range e.Attempts {
+		if errors.Is(a.Err, fs.ErrNotExist) {
+			said = true
+			continue
+		}
+		if se, ok := errors.AsType[*Error](a.Err); !ok || se.Answered() {
+			return false
+		}
+	}
+	return said
+}
+
+// Worst is the attempt whose error explains the failure best: the first that
+// was no "not found", as the go command chooses.
+func (e *WalkError) Worst() (Attempt, bool) {
+	for _, a := range e.Attempts {
+		if !errors.Is(a.Err, fs.ErrNotExist) {
+			return a, true
+		}
+	}
+	if len(e.Attempts) == 0 {
+		return Attempt{}, false
+	}
+	return e.Attempts[len(e.Attempts)-1], true
+}
+
+// A Failover says what a comma after a proxy in trouble means.
+type Failover uint8
+
+const (
+	// AsWritten is the go command's rule: past a comma only at 404 and 410,
+	// because a gatekeeper that is down must not be walked round.
+	AsWritten Failover = iota
+	// Proxies passes over a proxy in trouble for the next proxy (or tree), but
+	// never for version control, and never past a 401 or 403.
+	Proxies
+)
+
+// A Link is one source in a chain.
+type Link struct {
+	Source   Source
+	FallBack bool // any error lets the walk go on (`|` follows); else only "not found" (`,`)
+}
+
+// A Chain is the sources for some modules, in the order in which they are asked.
+// It is immutable and safe for concurrent use.
+type Chain struct {
+	Links    []Link
+	Failover Failover
+}
+
+// Names lists the sources in order.
+func (c *Chain) Names() []string {
+	var l []string
+	for _, k := range c.Links {
+		l = append(l, k.Source.Name())
+	}
+	return l
+}
+
+// Accept judges the answer of one source, reading as much of it as it needs; the
+// walk closes the body. Its error is that source's failure, and the next source
+// is asked, unless it is an abort.
+type Accept func(ctx context.Context, src Source, a *Answer) error
+
+type abort struct{ err error }
+
+func (a *abort) Error() string { return a.err.Error() }
+func (a *abort) Unwrap() error { return a.err }
+
+// Abort wraps an error of accept that is no fault of the source: the walk ends
+// and returns err itself.
+func Abort(err error) error { return &abort{err} }
+
+// Fetch asks the sources in order until accept takes an answer. It returns all
+// attempts, and the error is nil, a *WalkError, the error that accept aborted
+// with, or the context's cause.
+func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) ([]Attempt, error) {
+	var attempts []Attempt
+	stopped := ""
+	walkedRound := false // a proxy in trouble was passed over although a comma follows it
+walk:
+	for _, link := range c.Links {
+		if walkedRound && link.Source.Kind() != Proxy && link.Source.Kind() != Tree {
+			stopped = link.Source.Name() + " is not asked in place of a proxy in trouble"
+			break
+		}
+		if link.Source.Kind() == Off {
+			if len(attempts) > 0 {
+				break // the sources before it have said all there is to say
+			}
+		}
+		a := Attempt{Source: link.Source.Name(), Kind: link.Source.Kind(), Start: time.Now()}
+		a.Err = try(ctx, link.Source, req, accept)
+		a.Took = time.Since(a.Start)
+		attempts = append(attempts, a)
+		if a.Err == nil {
+			return attempts, nil
+		}
+		if ab, ok := errors.AsType[*abort](a.Err); ok {
+			attempts[len(attempts)-1].Err = ab.err
+			return attempts, ab.err
+		}
+		if ctx.Err() != nil {
+			return attempts, context.Cause(ctx)
+		}
+		switch {
+		case errors.Is(a.Err, fs.ErrNotExist) || link.FallBack:
+		case c.Failover == Proxies && !refused(a.Err):
+			walkedRound = true
+		default:
+			if link.Source != c.Links[len(c.Links)-1].Source {
+				stopped = "a comma follows " + a.Source + ", which lets only \"not found\" go on to the next source"
+			}
+			break walk
+		}
+	}
+	return attempts, &WalkError{Request: req, Attempts: attempts, Stopped: stopped}
+}
+
+// refused reports whether the source said no on purpose: its no is final.
+func refused(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Status == 401 || e.Status == 403)
+}
+
+func try(ctx context.Context, src Source, req goproxy.Request, accept Accept) error {
+	a, err := src.Get(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	err = accept(ctx, src, a)
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*abort](err); ok {
+		return err
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	// fs.ErrNotExist inside a judgement (a file missing in a zip, say) must not
+	// look like the source's "not found".
+	return &Error{Source: src.Name(), Stage: StageContent, Err: opaque{err}}
+}
+
+// opaque hides that err matches fs.ErrNotExist.
+type opaque struct{ err error }
+
+func (o opaque) Error() string { return o.err.Error() }
+
+func (o opaque) As(target any) bool { return errors.As(o.err, target) }
+
+// OffSource is the word "off" in a GOPROXY list.
+type OffSource struct{}
+
+// Name is "off".
+func (OffSource) Name() string { return "off" }
+
+// Kind is Off.
+func (OffSource) Kind() Kind { return Off }
+
+// ErrOff is what asking an OffSource gives. It matches fs.ErrNotExist, as in the
+// go command.
+var ErrOff error = offError{}
+
+type offError struct{}
+
+func (offError) Error() string {
+	return "downloading is off (GOPROXY=off), and the store does not have it"
+}
+func (offError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// Get always fails with ErrOff.
+func (OffSource) Get(context.Context, goproxy.Request) (*Answer, error) { return nil, ErrOff }
