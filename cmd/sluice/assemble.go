@@ -243,7 +243,7 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 		}
 		if p.origin == nil {
 			o, err := origin.New(origin.Config{
-				Dir: filepath.Join(w.store.Dir(), ".sluice", "origin"), Environ: e.environ, VCS: l.GoVCS, Insecure: string(l.GoInsecure),
+				Dir: w.originDir(), Environ: e.environ, VCS: l.GoVCS, Insecure: string(l.GoInsecure),
 				Timeout: l.Origin.Timeout, Parallel: l.Origin.Parallel,
 			})
 			if err != nil {
@@ -292,6 +292,7 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 	}
 
 	dbs := map[string]*checksum.DB{}
+	dirs := map[string]string{} // in the cache, by the key of the database they belong to
 	open := func(db goenv.SumDB) (*checksum.DB, error) {
 		if d := dbs[db.String()]; d != nil {
 			return d, nil
@@ -317,8 +318,15 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 		} else {
 			remotes = append(remotes, remote{src: upstream.NewHTTPSource(p.net, base)})
 		}
+		// Two databases of one name (a new key, a database of one's own under a
+		// public name) must not take each other's files for their own.
+		dir := db.Name
+		if key, ok := dirs[dir]; ok && key != db.Key {
+			dir += "+" + strings.Split(db.Key, "+")[1]
+		}
+		dirs[dir] = db.Key
 		d, err := checksum.New(checksum.Config{
-			Key: db.Key, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: min(l.Sources.Timeout, maxSumDBTime),
+			Key: db.Key, Dir: dir, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: min(l.Sources.Timeout, maxSumDBTime),
 			Log: func(msg string) {
 				w.log.Warn("checksum database", slog.String("name", db.Name), slog.String("msg", finding.Redact(msg)))
 			},
@@ -370,6 +378,15 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 	p.server.Sources = p.chain.Names()
 	p.server.Fresh = l.Lists.Fresh
 	return p, nil
+}
+
+// originDir is where version control works: beside the store's own files, or
+// where those cannot be written, in the system's directory for such things.
+func (w *world) originDir() string {
+	if w.store.Writable() == nil {
+		return filepath.Join(w.store.Dir(), ".sluice", "origin")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("sluice-origin-%d", os.Getuid()))
 }
 
 // reload replaces the parts by those of another configuration.

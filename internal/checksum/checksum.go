@@ -80,6 +80,7 @@ type Cache interface {
 // Config is what a DB is made of.
 type Config struct {
 	Key      string // verifier key: NAME+HASH+KEY
+	Dir      string // directory of the database's files in Cache; "" means NAME
 	Remotes  []Remote
 	Cache    Cache
 	Conflict error         // what SwapFile fails with when old is not current
@@ -138,6 +139,9 @@ func New(c Config) (*DB, error) {
 	}
 	if c.Log == nil {
 		c.Log = func(string) {}
+	}
+	if c.Dir == "" {
+		c.Dir = v.Name()
 	}
 	d := &DB{c: c, name: v.Name(), verifier: v, flights: map[string]*flight{}}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -234,7 +238,7 @@ func (d *DB) share(ctx context.Context, key string, f func(context.Context) ([]b
 }
 
 func (d *DB) lookup(ctx context.Context, mod module.Version, path string) ([]byte, error) {
-	if data, err := d.c.Cache.ReadFile(d.name + path); err == nil {
+	if data, err := d.c.Cache.ReadFile(d.c.Dir + path); err == nil {
 		if d.proveCached(mod, data) {
 			return data, nil
 		}
@@ -444,7 +448,7 @@ func (d *DB) openTree(msg []byte) (tlog.Tree, error) {
 // head is the latest tree head that we have proven, and its size; nil before
 // the first.
 func (d *DB) head() ([]byte, tlog.Tree) {
-	msg, err := d.c.Cache.ReadFile(d.name + "/latest")
+	msg, err := d.c.Cache.ReadFile(d.c.Dir + "/latest")
 	if err != nil || len(msg) == 0 {
 		return nil, tlog.Tree{}
 	}
@@ -604,7 +608,7 @@ func (o *ops) ReadConfig(file string) ([]byte, error) {
 	if file == "key" {
 		return []byte(o.d.c.Key), nil
 	}
-	data, err := o.d.c.Cache.ReadFile(file)
+	data, err := o.d.c.Cache.ReadFile(o.d.file(file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -613,7 +617,7 @@ func (o *ops) ReadConfig(file string) ([]byte, error) {
 
 // WriteConfig implements sumdb.ClientOps: it moves the tree head forward.
 func (o *ops) WriteConfig(file string, old, new []byte) error {
-	err := o.d.c.Cache.SwapFile(file, old, new)
+	err := o.d.c.Cache.SwapFile(o.d.file(file), old, new)
 	if errors.Is(err, o.d.c.Conflict) {
 		return sumdb.ErrWriteConflict
 	}
@@ -648,14 +652,17 @@ func (o *ops) ReadCache(file string) ([]byte, error) {
 		}
 		return nil, fs.ErrNotExist
 	}
-	return o.d.c.Cache.ReadFile(file)
+	return o.d.c.Cache.ReadFile(o.d.file(file))
 }
 
 // WriteCache implements sumdb.ClientOps.
 func (o *ops) WriteCache(file string, data []byte) { o.d.cache(file, data) }
 
+// file is where the cache has what sumdb.Client calls NAME/….
+func (d *DB) file(name string) string { return d.c.Dir + strings.TrimPrefix(name, d.name) }
+
 func (d *DB) cache(file string, data []byte) {
-	if err := d.c.Cache.WriteFile(file, data); err != nil {
+	if err := d.c.Cache.WriteFile(d.file(file), data); err != nil {
 		d.c.Log(fmt.Sprintf("checksum database %s: not cached: %v", d.name, err))
 	}
 }
@@ -702,8 +709,8 @@ func (r *tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 // SaveTiles implements tlog.TileReader: the tiles have been proven.
 func (r *tileReader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 	for i, t := range tiles {
-		if _, err := r.d.c.Cache.ReadFile(r.d.name + "/" + t.Path()); err != nil {
-			r.d.cache(r.d.name+"/"+t.Path(), data[i])
+		if _, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + t.Path()); err != nil {
+			r.d.cache(r.d.name+"/"+t.Path(), data[i]) // as sumdb.Client names it
 		}
 	}
 }
@@ -711,14 +718,14 @@ func (r *tileReader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 // cached reads a tile from the cache; a partial tile also from the front of the
 // full one.
 func (r *tileReader) cached(t tlog.Tile) ([]byte, bool) {
-	if data, err := r.d.c.Cache.ReadFile(r.d.name + "/" + t.Path()); err == nil {
+	if data, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + t.Path()); err == nil {
 		return data, true
 	}
 	size := t.W * tlog.HashSize
 	full := t
 	full.W = 1 << t.H
 	if t.L >= 0 && full.W != t.W {
-		if data, err := r.d.c.Cache.ReadFile(r.d.name + "/" + full.Path()); err == nil && len(data) >= size {
+		if data, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + full.Path()); err == nil && len(data) >= size {
 			return data[:size], true
 		}
 		// The width of our own head is the other one that we are likely to have.
@@ -726,7 +733,7 @@ func (r *tileReader) cached(t tlog.Tile) ([]byte, bool) {
 			if w := tree.N>>(t.H*t.L) - t.N<<t.H; w > int64(t.W) && w < int64(full.W) {
 				wide := t
 				wide.W = int(w)
-				if data, err := r.d.c.Cache.ReadFile(r.d.name + "/" + wide.Path()); err == nil && len(data) >= size {
+				if data, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + wide.Path()); err == nil && len(data) >= size {
 					return data[:size], true
 				}
 			}

@@ -373,7 +373,8 @@ func (l *Loaded) loadSumDBs(in Input, env string, file parsedFile) (errs Errors,
 			case i >= 0:
 				field, err = "name", fmt.Errorf("two databases are called %q; remove one", db.Name)
 			case db.Name == l.GoSumDB.Name && db.Key != l.GoSumDB.Key:
-				field, err = "key", fmt.Errorf("gosumdb has another key for %q; one of the two is wrong", db.Name)
+				l.Warnings = append(l.Warnings, Error{Where: src.db.lines["key"], Key: "sumdb.key",
+					Text: fmt.Sprintf("gosumdb has another key for %q; unless these are two databases, one of the two keys is wrong", db.Name)})
 			}
 		}
 		if err != nil {

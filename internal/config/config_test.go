@@ -257,7 +257,6 @@ func TestEachMistakeHasItsSentence(t *testing.T) {
 		{"[[sumdb]]\nname='sumdb.example.com'\nkey='" + good + "'\nurl='sumdb.example.com'", `sluice.toml:4: sumdb.url: the URL of the checksum database`},
 		{"[[sumdb]]\nname='sumdb.example.com'\nkey='" + good + "'\nurl='file:///x'", `asked by http or https`},
 		{"[[sumdb]]\nname='sum.golang.org'\n[[sumdb]]\nname='sum.golang.org'", `sluice.toml:4: sumdb.name: two databases are called "sum.golang.org"`},
-		{"gosumdb='" + good + "'\n[[sumdb]]\nname='sumdb.example.com'\nkey='" + sameName(t, good) + "'", "sluice.toml:4: sumdb.key: gosumdb has another key"},
 		{"sumdb=[{name='other.example.com', key='" + other + "'},\n{name='x'}]", `sluice.toml:2: sumdb: the database "x" needs its key`},
 		{"gosumdb = 'sum.example.org'", "its key is needed"},
 		{"gosumdb = '" + good + " file:///x'", "asked by http or https"},
@@ -295,6 +294,14 @@ func TestEachMistakeHasItsSentence(t *testing.T) {
 		if l == nil || len(l.From) != len(Keys()) {
 			t.Errorf("%s: Loaded is not complete beside the errors", tt.file)
 		}
+	}
+}
+
+func TestTwoKeysOfOneNameAreWarnedOf(t *testing.T) {
+	good := vkey(t, "sumdb.example.com")
+	l, err := Load(input("gosumdb='" + good + "'\n[[sumdb]]\nname='sumdb.example.com'\nkey='" + sameName(t, good) + "'"))
+	if err != nil || len(l.Warnings) != 1 || !strings.HasPrefix(l.Warnings[0].Error(), "sluice.toml:4: sumdb.key: gosumdb has another key") {
+		t.Errorf("%v, %v", l.Warnings, err)
 	}
 }
 

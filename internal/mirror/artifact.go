@@ -49,6 +49,13 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 	}
 	note(ctx, "store", "miss", err.Error())
 	if o.NoFetch {
+		// What is being fetched for others already is as good as here.
+		if f := m.underWay(req); f != nil {
+			return m.await(ctx, req, f, true)
+		}
+		if res, err := m.stored(ctx, req); err == nil {
+			return res, nil // it came in between
+		}
 		return nil, ErrNotCached
 	}
 	if err := m.absent(req); err != nil {
@@ -63,8 +70,20 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 	if joined {
 		note(ctx, "mirror", "joined a fetch under way", "")
 	}
+	return m.await(ctx, req, f, o.Whole)
+}
+
+// underWay is the flight for req, nil if there is none.
+func (m *Mirror) underWay(req goproxy.Request) *flight {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flights[req]
+}
+
+// await waits for what a flight has to give to one client.
+func (m *Mirror) await(ctx context.Context, req goproxy.Request, f *flight, whole bool) (*Result, error) {
 	if req.Kind == goproxy.Zip {
-		return m.follow(ctx, f, o.Whole)
+		return m.follow(ctx, f, whole)
 	}
 	select {
 	case <-f.done:

@@ -66,7 +66,7 @@ func (f *flight) fail(sp *spool, err error) {
 }
 
 func (f *flight) verify(sp *spool, rec store.Record) {
-	rec.Size = sp.p.Size()
+	rec.Size, rec.SHA256 = sp.p.Size(), sp.p.Sum()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sp.verified, sp.have, sp.rec = true, rec.Size, rec

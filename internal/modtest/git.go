@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -41,7 +42,7 @@ type GitFault string
 const (
 	GitUnavailable GitFault = "unavailable" // 503 Service Unavailable
 	GitHang        GitFault = "hang"        // takes the request and never answers
-	GitHalf        GitFault = "half"        // cuts the connection in the middle of a pack
+	GitHalf        GitFault = "half"        // cuts the connection in a pack, 2 KiB into it; GitNoise fills it up
 	GitNotFound    GitFault = "not found"   // 404 Not Found
 	GitForbidden   GitFault = "forbidden"   // 403 Forbidden
 )
@@ -145,6 +146,16 @@ func GitServer(tb testing.TB) *Git {
 		handlers.Wait()
 	})
 	return g
+}
+
+// GitNoise is a text of n bytes that no compression makes shorter than half of
+// it, the same in every run.
+func GitNoise(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		fmt.Fprintf(&b, "%x\n", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
+	}
+	return b.String()[:n]
 }
 
 // Environ is the environment of a process that is to reach g: PATH, the forward
@@ -305,7 +316,7 @@ func (r *GitRepo) Break(f GitFault) {
 }
 
 // BreakPage makes the go-import page, and not the Git traffic, fail in this way.
-// GitHalf is a page that ends before its meta tag.
+// GitHalf is a page that ends before its meta tag comes.
 func (r *GitRepo) BreakPage(f GitFault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -401,9 +412,11 @@ func (g *Git) serveHost(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if fault == GitHalf && strings.HasSuffix(r.URL.Path, "/git-upload-pack") {
-		w = &gitHalfWriter{ResponseWriter: w, left: 1 << 10}
-		fault = ""
+	if fault == GitHalf {
+		if strings.HasSuffix(r.URL.Path, "/git-upload-pack") {
+			w = &gitHalfWriter{ResponseWriter: w, left: 2 << 10}
+		}
+		fault = "" // the list of refs is short, and arrives
 	}
 	if g.misbehave(w, r, fault) {
 		return

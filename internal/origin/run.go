@@ -111,7 +111,7 @@ func Run(ctx context.Context, c Child) (exit int, err error) {
 	if _, ok := errors.AsType[*exec.ExitError](err); ok || errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && exit != 0 {
 		err = context.Cause(ctx)
 	}
 	return exit, err

@@ -93,6 +93,7 @@ type Pending interface {
 	io.Writer
 	io.ReaderAt   // what has been written so far; until Abort, whatever became of Commit
 	Size() int64  // bytes written so far
+	Sum() string  // their SHA-256, lower-case hex; for the one who writes
 	Reset() error // forgets them, for the next attempt
 
 	// Commit makes the artifact visible, and durable: it survives a crash. The

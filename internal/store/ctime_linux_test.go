@@ -1,0 +1,8 @@
+package store_test
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+func ctime(fi fs.FileInfo) int64 { return fi.Sys().(*syscall.Stat_t).Ctim.Nano() }
