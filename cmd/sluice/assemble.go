@@ -36,9 +36,9 @@ import (
 // go command's settings. Errors are told apart by exit status.
 func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Loaded, error) {
 	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings()}
-	for name, v := range e.flags {
-		if f := cmd.Flags().Lookup(strings.ReplaceAll(name, ".", "-")); f != nil && f.Changed {
-			in.Flags[name] = *v
+	for _, k := range config.Keys() {
+		if f := cmd.Flags().Lookup(k.Flag()); f != nil && f.Changed && k.Kind != config.KindSumDBs {
+			in.Flags[k.Name] = f.Value.String()
 		}
 	}
 	if dir, err := os.UserCacheDir(); err == nil {

@@ -41,9 +41,8 @@ type env struct {
 	terminal bool
 	color    bool
 
-	flags  map[string]*string // configuration keys given as flags, by key name
-	sumdbs []string
-	file   string // --config
+	sumdbs []string // --sumdb
+	file   string   // --config
 }
 
 func main() { os.Exit(start()) }
@@ -162,7 +161,6 @@ func (e *env) configFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&e.file, "config", "", "configuration file (TOML); SLUICE_CONFIG names it too")
 	cmd.MarkFlagFilename("config", "toml")
-	e.flags = map[string]*string{}
 	for _, k := range config.Keys() {
 		if k.Kind == config.KindSumDBs {
 			f.StringArrayVar(&e.sumdbs, k.Flag(), nil, k.Help+`; repeated, each "NAME URL KEY"`)
@@ -177,8 +175,7 @@ func (e *env) configFlags(cmd *cobra.Command) {
 		if k.Default != "" && k.GoVar == "" {
 			help += " (default " + k.Default + ")"
 		}
-		v := new(string)
-		f.StringVar(v, k.Flag(), "", help)
+		f.String(k.Flag(), "", help)
 		switch {
 		case k.Kind == config.KindBool:
 			f.Lookup(k.Flag()).NoOptDefVal = "true"
@@ -190,6 +187,5 @@ func (e *env) configFlags(cmd *cobra.Command) {
 		default:
 			cmd.RegisterFlagCompletionFunc(k.Flag(), cobra.NoFileCompletions)
 		}
-		e.flags[k.Name] = v
 	}
 }

@@ -1,6 +1,9 @@
 package faults
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 var (
 	placeParam    = param{form: "PLACE", def: "50%", canon: canonPlace}
@@ -66,7 +69,7 @@ var catalogue = []entry{
 	{name: "deflate", doc: "the right body with Content-Encoding: deflate, asked for or not", serve: encode("deflate")},
 
 	// Lies. Zips:
-	{name: "flip", doc: "one bit of the zip is flipped, in a region or at PLACE", serve: spoilZip(flipArg),
+	{name: "flip", doc: "one bit of the zip is flipped, at PLACE or in a REGION: " + strings.Join(regions, ", "), serve: spoilZip(flipArg),
 		param: param{form: "REGION or flip@PLACE", def: "data", canon: canonFlip}},
 	{name: "bad-crc", doc: "a member's checksum in the zip is wrong", serve: spoilZip(badCRC)},
 	{name: "other-version", doc: "the zip of another version", serve: otherVersion, param: versionParam},

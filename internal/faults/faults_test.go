@@ -845,9 +845,11 @@ func TestAFaultCanBeSwitchedAndCounted(t *testing.T) {
 	if !slices.Equal(seen, []int{200, 500, 200, 500, 200, 200}) {
 		t.Errorf("the first two lists: %v", seen)
 	}
-	c = &http.Client{Transport: modtest.Pipe(t, faults.Handler(w.Handler(), faults.Always(faults.Fault{Name: "nix"})))}
-	if s := status("@v/list"); s != 500 {
-		t.Errorf("a fault that Parse did not make: %d", s)
+	for _, f := range []faults.Fault{{}, {Name: "nix"}, {Name: "cut", Arg: "x"}, {Name: "cut", Only: "zap"}} {
+		c = &http.Client{Transport: modtest.Pipe(t, faults.Handler(w.Handler(), faults.Always(f)))}
+		if s := status("@v/list"); s != 500 {
+			t.Errorf("a fault that Parse did not make, %+v: %d", f, s)
+		}
 	}
 }
 

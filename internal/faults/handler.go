@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ const (
 func Handler(next http.Handler, pick func(*http.Request) (Fault, bool)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := pick(r)
-		if !ok || f.Only != "" && f.Only != kindOf(r) {
+		if !ok {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -45,11 +46,17 @@ func Handler(next http.Handler, pick func(*http.Request) (Fault, bool)) http.Han
 		if err == nil {
 			x.arg, err = e.arg(f.Arg)
 		}
-		if err != nil {
-			http.Error(w, "faults: "+err.Error(), http.StatusInternalServerError)
-			return
+		if err == nil && f.Only != "" && !slices.Contains(kinds, f.Only) {
+			err = fmt.Errorf("there is no kind of request %q; there are %s", f.Only, strings.Join(kinds, ", "))
 		}
-		e.serve(x)
+		switch {
+		case err != nil: // not made by Parse
+			http.Error(w, "faults: "+err.Error(), http.StatusInternalServerError)
+		case f.Only != "" && f.Only != kindOf(r):
+			x.pass()
+		default:
+			e.serve(x)
+		}
 	})
 }
 
@@ -176,7 +183,7 @@ func (x *exchange) begin(a *answer, length int64) {
 	h := x.w.Header()
 	maps.Copy(h, a.sent)
 	h.Del("Content-Length")
-	if length >= 0 {
+	if length >= 0 && a.status != http.StatusNoContent && a.status != http.StatusNotModified {
 		h.Set("Content-Length", fmt.Sprint(length))
 	}
 	x.w.WriteHeader(a.status)

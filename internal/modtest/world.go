@@ -333,7 +333,9 @@ func (w *World) Remove(m module.Version) {
 	w.get(m)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.mods[m.Path], m.Version)
+	if delete(w.mods[m.Path], m.Version); len(w.mods[m.Path]) == 0 {
+		delete(w.mods, m.Path) // or it would have an empty list
+	}
 }
 
 // SetQuery makes a revision (branch, tag, commit, version prefix) of a module

@@ -5,4 +5,6 @@ import (
 	"syscall"
 )
 
+const hasCtime = true
+
 func ctime(fi fs.FileInfo) int64 { return fi.Sys().(*syscall.Stat_t).Ctim.Nano() }
