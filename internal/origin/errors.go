@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -56,7 +57,14 @@ func (e *Error) Error() string {
 // Is makes a missing module, version or repository match fs.ErrNotExist.
 func (e *Error) Is(target error) bool { return target == fs.ErrNotExist && e.Cause == Missing }
 
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap hides a cause that speaks of a missing file of ours, such as the go
+// command's: it would make e match fs.ErrNotExist.
+func (e *Error) Unwrap() error {
+	if e.Cause != Missing && errors.Is(e.Err, fs.ErrNotExist) {
+		return nil
+	}
+	return e.Err
+}
 
 // The go command's errors have no kind but their words. What counts as missing
 // is therefore an explicit list of whole sentences of Go 1.24 to 1.26, anchored
@@ -111,7 +119,7 @@ var (
 	authText = regexp.MustCompile(`(?i)could not read (Username|Password)|terminal prompts disabled|Authentication failed|authorization failed|` +
 		`requested URL returned error: 40[137]|: 40[137] (Unauthorized|Forbidden|Proxy Authentication Required)|HTTP Error 40[137]|` +
 		`Permission denied \(|Host key verification failed|Please make sure you have the correct access rights`)
-	refusedText = regexp.MustCompile(`GOVCS disallows|transport '[^']*' not allowed|no secure protocol found|insecure protocol|redirected from secure URL`)
+	refusedText = regexp.MustCompile(`GOVCS disallows|transport '[^']*' not allowed|no secure protocol found|insecure protocol|\w+ scheme disallowed|redirected from secure URL`)
 	toolText    = regexp.MustCompile(`executable file not found|cannot run \S+: No such file|unable to find remote helper`)
 	tooNewText  = regexp.MustCompile(` requires go >= (\S+) \(running go `)
 
@@ -119,26 +127,22 @@ var (
 	// away: its own fault, so a fresh one may well work.
 	cloneText = regexp.MustCompile(`\.lock': File exists|not a git repository|object file .* is empty|loose object .* is corrupt|bad object|` +
 		`unable to read (tree|sha1 file)|shallow file has changed|bad config|bad (tree|pack)|missing (blob|tree) |did not send all necessary objects|` +
-		`exists with wrong content|packfile .* (cannot be|claims|does not)|inflate: data stream error`)
+		`exists with wrong content|unknown revision refs/|packfile .* (cannot be|claims|does not)|inflate: data stream error`)
 )
 
 // plain is a text of the go command without the module's name in front, by
 // which it begins most of its sentences.
 func plain(text string, req goproxy.Request) string {
-	m := req.Module
-	query := m.Version
-	if req.Kind == goproxy.Latest {
-		query = "latest"
-	}
-	for {
-		before := text
-		for _, p := range []string{"go: ", "module " + m.Path + ": ", m.Path + "@" + query + ": ", m.Path + ": "} {
-			text = strings.TrimPrefix(text, p)
-		}
-		if text == before {
-			return text
+	path := req.Module.Path
+	text = strings.TrimPrefix(text, "go: ")
+	text = strings.TrimPrefix(text, "module ")
+	if rest, ok := strings.CutPrefix(text, path); ok {
+		// PATH: or PATH@VERSION: where the version, asked for or found, has no colon.
+		if version, after, ok := strings.Cut(rest, ": "); ok && (version == "" || version[0] == '@') {
+			return after
 		}
 	}
+	return text
 }
 
 // classify makes the Error of a text that the go command ended with.

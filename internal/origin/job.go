@@ -266,19 +266,30 @@ func (j *job) failed(ctx context.Context, r report, text string) (result, again,
 	if more := j.doubt(text); more != enough {
 		return result{}, more, e
 	}
-	m := unknownRevision.FindStringSubmatch(plain(text, j.req))
-	if m == nil || e.Cause != Missing || r.Origin.URL == "" {
+	if e.Cause != Missing || r.Origin.VCS != "git" {
 		return result{}, enough, e
 	}
-	// The go command calls a revision unknown whenever `git log` fails, and also
-	// when another job has just dropped a tag that had moved. Where an older
-	// clone had a part in it, the server has the last word.
-	if clone := j.clone(r.Origin); clone != "" && j.old(clone) && !isHex(m[1]) {
-		refs, err := j.remote(ctx, r.Origin.URL, "refs/tags/"+m[1], "refs/heads/"+m[1])
+	// The go command calls a revision unknown whenever `git log` fails, which it
+	// also does in a broken clone, or if another job has just dropped a tag that
+	// had moved. Where an older clone had a part in it, the server has the last word.
+	var refs []string
+	if m := unknownRevision.FindStringSubmatch(plain(text, j.req)); m != nil {
+		if isHex(m[1]) && strings.Contains(j.req.Module.Version, m[1]) {
+			return result{}, enough, e // nobody but a clone knows commits
+		}
+		refs = []string{"refs/tags/" + m[1], "refs/heads/" + m[1]}
+		if isHex(m[1]) {
+			refs = []string{"HEAD"} // the commit of a ref that the server listed
+		}
+	} else if r.Origin.Hash == "" {
+		refs = []string{"HEAD"} // "no matching versions", and no commit to say so of
+	}
+	if clone := j.clone(r.Origin); len(refs) > 0 && clone != "" && j.old(clone) {
+		there, err := j.remote(ctx, r.Origin.URL, refs...)
 		if err != nil {
 			return result{}, enough, err
 		}
-		if len(refs) > 0 {
+		if len(there) > 0 {
 			return result{}, isolated, e
 		}
 	}

@@ -134,9 +134,14 @@ func New(cfg Config) (*Origin, error) {
 var errClosed = errors.New("version control is closed down: sluice is stopping")
 
 // Close ends all jobs, waits for their processes, and removes what is this
-// process's own in Dir. The clones stay for the next process.
+// process's own in Dir. The clones stay for the next process. A second Close
+// does nothing.
 func (o *Origin) Close() error {
 	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return nil
+	}
 	o.closed = true
 	if o.expiry != nil && o.expiry.Stop() {
 		o.timers.Done()

@@ -329,6 +329,11 @@ func (d *Disk) lockNumber(n int) (unlock func(), err error) {
 	name := fmt.Sprintf("%s/%02d", lockDir, n)
 	d.locks[n].Lock()
 	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+	if errors.Is(err, fs.ErrNotExist) { // somebody tidied up behind our back
+		if err = d.root.MkdirAll(lockDir, 0o777); err == nil {
+			f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+		}
+	}
 	if err != nil {
 		d.locks[n].Unlock()
 		return nil, err

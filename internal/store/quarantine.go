@@ -145,6 +145,9 @@ func writeSync(root *os.Root, name string, data []byte) error {
 // bodies is how many bytes lie in quarantine.
 func (d *Disk) bodies() (n int64, err error) {
 	cases, err := readDir(d.root, quarantineDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	for _, c := range cases {
 		if fi, err := d.root.Lstat(quarantineDir + "/" + c.Name() + "/" + bodyFile); err == nil {
 			n += fi.Size()

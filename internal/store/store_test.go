@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modsluice/sluice/internal/goproxy"
@@ -603,7 +603,7 @@ func TestAStoreSurvivesThatItsDirectoryIsTidiedUp(t *testing.T) {
 	dir := t.TempDir()
 	d := openDisk(t, dir, cold)
 	storetest.PutVersion(t, d, modPath, "v1.0.0")
-	for _, gone := range []string{".sluice/tmp", "a.test", ".sluice"} {
+	for _, gone := range []string{".sluice/tmp", ".sluice/lock", ".sluice/sums", ".sluice/answers", ".sluice/quarantine", "a.test", "sumdb", ".sluice"} {
 		if err := os.RemoveAll(filepath.Join(dir, gone)); err != nil {
 			t.Fatal(err)
 		}
@@ -612,6 +612,13 @@ func TestAStoreSurvivesThatItsDirectoryIsTidiedUp(t *testing.T) {
 		storetest.Has(t, d, storetest.Req(goproxy.Zip, modPath, "v1.0.0"), "content of "+storetest.Req(goproxy.Zip, modPath, "v1.0.0").String())
 		if err := d.Quarantine(store.Evidence{Reason: "test"}, strings.NewReader("x")); err != nil {
 			t.Errorf("%s: Quarantine = %v", gone, err)
+		}
+		if err := d.SetAnswer(storetest.Req(goproxy.List, modPath, ""), store.Answer{}); err != nil {
+			t.Errorf("%s: SetAnswer = %v", gone, err)
+		}
+		old, _ := d.ReadFile("sum.test/latest")
+		if err := d.SwapFile("sum.test/latest", old, []byte("head "+gone)); err != nil {
+			t.Errorf("%s: SwapFile = %v", gone, err)
 		}
 		if err := d.Probe(); err != nil {
 			t.Errorf("%s: Probe = %v", gone, err)
@@ -689,9 +696,10 @@ func TestDiscardIsNeverUndoneByAReaderOfTheHotLayer(t *testing.T) {
 		data := fmt.Sprint("data ", n)
 		storetest.Put(t, d, req, data)
 		var wg sync.WaitGroup
+		var done atomic.Bool
 		for range 3 {
 			wg.Go(func() {
-				for range rand.IntN(5) {
+				for !done.Load() {
 					if got, err := storetest.Get(d, req); err == nil && got != data || err != nil && !errors.Is(err, fs.ErrNotExist) {
 						t.Errorf("Open = %q, %v; want %q or nothing", got, err, data)
 					}
@@ -699,6 +707,7 @@ func TestDiscardIsNeverUndoneByAReaderOfTheHotLayer(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
+			defer done.Store(true)
 			if err := d.Discard(req, store.Evidence{}, true); err != nil {
 				t.Error(err)
 			}

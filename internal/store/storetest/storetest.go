@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -472,11 +473,10 @@ func testReplaceRace(t *testing.T, s store.Store) {
 		req := Req(Kinds[1+i%2], modPath, fmt.Sprintf("v1.0.%d", i))
 		Put(t, s, req, "wrong")
 		var wg sync.WaitGroup
-		start := make(chan struct{})
-		for range 4 {
+		var done atomic.Bool
+		for range 3 {
 			wg.Go(func() {
-				<-start
-				for range 5 {
+				for !done.Load() {
 					if got, err := Get(s, req); err != nil || got != "wrong" && got != "right" {
 						t.Errorf("read %q, %v in the middle of a replacement", got, err)
 					}
@@ -484,14 +484,13 @@ func testReplaceRace(t *testing.T, s store.Store) {
 			})
 		}
 		wg.Go(func() {
-			<-start
+			defer done.Store(true)
 			rec := RecordOf(req.Kind, "right")
 			rec.Verified = "sum.test"
 			if _, err := Commit(s, req, "right", rec); err != nil {
 				t.Error(err)
 			}
 		})
-		close(start)
 		wg.Wait()
 		Has(t, s, req, "right")
 	}
