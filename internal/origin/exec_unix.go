@@ -22,33 +22,34 @@ func newGroup(cmd *exec.Cmd) *group {
 
 func (g *group) start() error { return g.cmd.Start() }
 
-// end ends what is left of the group after its leader has been waited for; it
-// returns when nothing is. The kernel gives no process the id of a group that
-// has members, so this hits nobody else.
+// end ends what is left of the group after its leader has been waited for. If
+// the group was told to end, it has a moment to do so by itself. The kernel gives
+// no process the id of a group that has members, so this hits nobody else.
 //
-// Where we are the first process of a container, orphans become our children:
-// end collects those of this group, and of no other, or their exit statuses
-// would be stolen from whoever waits for them.
+// Where orphans become our children, end collects those of this group; and of
+// no other, or their exit statuses would be stolen from whoever waits for them.
 func (g *group) end(told bool) {
 	pid := g.cmd.Process.Pid
-	start := time.Now()
-	for {
-		for {
-			if p, err := syscall.Wait4(-pid, nil, syscall.WNOHANG, nil); p <= 0 && err != syscall.EINTR {
-				break
-			}
-		}
-		since := time.Since(start)
-		sig := syscall.SIGKILL
-		if told && since < killGrace {
-			sig = 0 // it has had its SIGTERM, and some time to obey
-		}
-		// A second after the SIGKILL, what remains are zombies of a first
-		// process that does not collect them.
-		if syscall.Kill(-pid, sig) != nil || since > killGrace+time.Second {
+	for start := time.Now(); told && time.Since(start) < killGrace; time.Sleep(pollEvery) {
+		collect(pid)
+		if syscall.Kill(-pid, 0) != nil {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+	}
+	// What is left after the SIGKILL are zombies, for their parents to collect.
+	for start := time.Now(); syscall.Kill(-pid, syscall.SIGKILL) == nil && adopts() && time.Since(start) < pipeGrace; time.Sleep(pollEvery) {
+		collect(pid)
+	}
+}
+
+const pollEvery = 2 * time.Millisecond
+
+// collect waits for those of our children that are in this process group and dead.
+func collect(group int) {
+	for {
+		if p, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil); p <= 0 && err != syscall.EINTR {
+			return
+		}
 	}
 }
 

@@ -896,9 +896,13 @@ func TestOldFilesAreDroppedAndOpenOnesStay(t *testing.T) {
 	o.mu.Lock()
 	h := o.kept[module.Version{Path: lib, Version: "v1.0.0"}]
 	h.until = time.Now()
-	o.timers.Add(1)
+	o.expiry.Reset(0)
 	o.mu.Unlock()
-	o.expire()
+	for gone := false; !gone; time.Sleep(time.Millisecond) {
+		o.mu.Lock()
+		gone = len(o.kept) == 0
+		o.mu.Unlock()
+	}
 	if !exists(h.dir) {
 		t.Error("the directory of an open file is gone")
 	}

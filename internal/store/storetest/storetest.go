@@ -227,6 +227,9 @@ func testVisibility(t *testing.T, s store.Store) {
 			}
 		}
 		HasNot(t, s, req)
+		if sum := sha256.Sum256([]byte(data)); p.Sum() != hex.EncodeToString(sum[:]) {
+			t.Errorf("Sum = %s; want %x", p.Sum(), sum)
+		}
 		want := RecordOf(k, data)
 		want.Time = time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
 		got, err := p.Commit(want)
