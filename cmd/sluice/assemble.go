@@ -204,7 +204,7 @@ const (
 
 // build makes a world of a configuration.
 func (e *env) build(l *config.Loaded, log *slog.Logger) (*world, error) {
-	disk, err := store.OpenDisk(l.Data, store.Options{HotBytes: l.Store.Hot, Reserve: l.Store.Reserve})
+	disk, err := store.OpenDisk(l.Data, store.Options{HotBytes: orNone(l.Store.Hot), Reserve: orNone(l.Store.Reserve)})
 	if err != nil {
 		return nil, &exitError{status: exitNo, err: fmt.Errorf("the data directory %s cannot be used: %w", l.Data, err), hint: "choose another with --data DIR"}
 	}
@@ -217,6 +217,14 @@ func (e *env) build(l *config.Loaded, log *slog.Logger) (*world, error) {
 	w.parts = p
 	w.mirror = mirror.New(mirror.Config{Store: disk, Log: log}, p.mirror)
 	return w, nil
+}
+
+// orNone is how the store's options spell a size of 0: there, 0 is the default.
+func orNone(n int64) int64 {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // connect makes the parts of a configuration.
@@ -243,7 +251,7 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 		}
 		if p.origin == nil {
 			o, err := origin.New(origin.Config{
-				Dir: w.originDir(), Environ: e.environ, VCS: l.GoVCS, Insecure: string(l.GoInsecure),
+				Dir: w.originDir(), Environ: e.environ, VCS: l.GoVCS, Private: string(l.Private), Insecure: string(l.GoInsecure),
 				Timeout: l.Origin.Timeout, Parallel: l.Origin.Parallel,
 			})
 			if err != nil {

@@ -68,6 +68,10 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	if err != nil {
 		return err
 	}
+	// A port of its own: a SLUICE_LISTEN or a file is meant for serve.
+	if l.From["listen"].Layer != config.Flag {
+		l.Listen = "127.0.0.1:0"
+	}
 	// Version control is the go command's own business here: it has the user's
 	// credentials, and our server would ask without them.
 	goproxyTail := ""

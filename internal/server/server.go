@@ -222,7 +222,9 @@ func (s *Server) module(x *exchange, p string) {
 		return
 	}
 	x.kind, x.module, x.version = req.Kind.String(), req.Module.Path, req.Module.Version
-	o.Whole = r.Header.Get("Range") != ""
+	// A client of HTTP/1.0 could not tell a broken transfer of unknown length
+	// from a whole one.
+	o.Whole = r.Header.Get("Range") != "" || !r.ProtoAtLeast(1, 1)
 	if o.Client, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
 		o.Client = r.RemoteAddr
 	}
