@@ -14,8 +14,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +37,7 @@ import (
 // load reads the configuration of a command: flags, environment, file, and the
 // go command's settings. Errors are told apart by exit status.
 func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Loaded, error) {
-	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings()}
+	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings(cmd.Context())}
 	for _, k := range config.Keys() {
 		if f := cmd.Flags().Lookup(k.Flag()); f != nil && f.Changed && k.Kind != config.KindSumDBs {
 			in.Flags[k.Name] = f.Value.String()
@@ -59,25 +61,39 @@ func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Load
 		}
 	}
 	l, err := config.Load(in)
+	for _, p := range in.Go.Problems {
+		w := config.Error{Where: p.File, Text: p.Text}
+		switch {
+		case p.File == "":
+			w.Where = "environment"
+		case p.Line > 0:
+			w.Where += ":" + strconv.Itoa(p.Line)
+		}
+		l.Warnings = append(l.Warnings, w)
+	}
 	if err == nil {
 		err = withoutSelf(l, in.Go)
 	}
 	if err != nil {
-		return l, &exitError{status: exitMisuse, err: err, hint: "sluice config check says the same without starting anything"}
+		return l, &exitError{status: exitMisuse, err: err}
 	}
 	return l, nil
 }
 
 // goSettings reads the go command's settings by layer, without running it.
-func (e *env) goSettings() *goenv.Settings {
+func (e *env) goSettings(ctx context.Context) *goenv.Settings {
 	userConfig, _ := os.UserConfigDir()
-	return goenv.Load(e.environ, os.ReadFile, e.goroot(), userConfig)
+	return goenv.Load(e.environ, os.ReadFile, e.goroot(ctx), userConfig)
 }
 
 // goroot finds the toolchain whose go.env holds the defaults: $GOROOT, or where
 // the go command on PATH lies. It is "" if there is none.
-func (e *env) goroot() string {
-	if r := e.getenv("GOROOT"); r != "" {
+func (e *env) goroot(ctx context.Context) string {
+	has := func(root string) bool {
+		_, err := os.Stat(filepath.Join(root, "go.env"))
+		return err == nil
+	}
+	if r := e.getenv("GOROOT"); r != "" && has(r) {
 		return r
 	}
 	goCmd, err := origin.FindGo(e.getenv("PATH"))
@@ -85,45 +101,44 @@ func (e *env) goroot() string {
 		return ""
 	}
 	if real, err := filepath.EvalSymlinks(goCmd); err == nil {
-		goCmd = real
+		if root := filepath.Dir(filepath.Dir(real)); has(root) {
+			return root
+		}
 	}
-	root := filepath.Dir(filepath.Dir(goCmd))
-	if _, err := os.Stat(filepath.Join(root, "go.env")); err == nil {
-		return root
-	}
-	vars, err := origin.GoEnv(context.Background(), goCmd, e.environ, "", "GOROOT")
+	// A script in the place of the go command; it knows where it leads.
+	vars, err := origin.GoEnv(ctx, goCmd, e.environ, "", "GOROOT")
 	if err != nil {
 		return ""
 	}
 	return vars["GOROOT"]
 }
 
-// withoutSelf takes Sluice's own address out of the sources: settings of the go
-// command that point to us are replaced by the toolchain's default, anything
-// else is a mistake that would turn in a circle.
+// withoutSelf takes Sluice's own address out of the sources. Where settings of
+// the go command point to us, the other proxies among them are left, or if there
+// are none, the toolchain's default; anywhere else it is a mistake that would
+// turn in a circle.
 func withoutSelf(l *config.Loaded, settings *goenv.Settings) error {
-	self := func(list goenv.List) bool {
-		for _, entry := range list {
-			if u, err := url.Parse(entry.URL); err == nil && entry.Kind == goenv.HTTP && isSelf(u, l.Listen) {
-				return true
-			}
-		}
-		return false
+	self := func(entry goenv.Entry) bool {
+		u, err := url.Parse(entry.URL)
+		return err == nil && entry.Kind == goenv.HTTP && isSelf(u, l.Listen)
 	}
-	if !self(l.Proxy) {
+	list := slices.DeleteFunc(slices.Clone(l.Proxy), self)
+	if len(list) == len(l.Proxy) {
 		return nil
 	}
 	from := l.From["proxy"]
 	if from.Layer != config.GoEnv {
 		return config.Errors{{Where: from.Where, Key: "proxy", Text: fmt.Sprintf("it names the address that Sluice itself listens at (%s); name the sources that Sluice is to ask", l.Listen)}}
 	}
-	def := settings.Default("GOPROXY")
-	list, err := goenv.ParseProxyList(def.Value)
-	if err != nil || len(list) == 0 || self(list) {
-		return config.Errors{{Where: from.Where, Key: "proxy", Text: "GOPROXY points to Sluice itself, and no toolchain with another default was found; name the sources with --proxy"}}
+	from.Where += ", without Sluice itself"
+	if !slices.ContainsFunc(list, func(entry goenv.Entry) bool { return entry.Kind == goenv.HTTP || entry.Kind == goenv.File }) {
+		def, err := goenv.ParseProxyList(settings.Default("GOPROXY").Value)
+		if err != nil || slices.ContainsFunc(def, self) {
+			return config.Errors{{Where: from.Where, Key: "proxy", Text: "GOPROXY points to Sluice itself, and no toolchain with another default was found; name the sources with --proxy"}}
+		}
+		list, from.Where = def, "the toolchain's default, since GOPROXY points to Sluice itself"
 	}
-	l.Proxy = list
-	l.From["proxy"] = config.From{Layer: config.GoEnv, Where: "the toolchain's default, since GOPROXY points to Sluice itself"}
+	l.Proxy, l.From["proxy"] = list, from
 	return nil
 }
 
@@ -163,10 +178,11 @@ func isSelf(u *url.URL, listen string) bool {
 type world struct {
 	log    *slog.Logger
 	id     string
-	store  *store.Disk
+	store  localStore
 	mirror *mirror.Mirror
+	tmp    string // for version control where the store cannot hold it; "" if not made
 
-	mu      sync.Mutex
+	// Of the goroutine that runs the command.
 	parts   *parts   // those that a reload replaces
 	retired []*parts // those that requests may still use
 }
@@ -179,7 +195,6 @@ type parts struct {
 	chain  *upstream.Chain
 	mirror mirror.Settings
 	server server.Settings
-	paths  map[string]bool // databases that are served
 }
 
 func (p *parts) close() {
@@ -189,7 +204,9 @@ func (p *parts) close() {
 	if p.origin != nil {
 		p.origin.Close()
 	}
-	p.net.Close()
+	if p.net != nil {
+		p.net.Close()
+	}
 }
 
 const (
@@ -202,34 +219,42 @@ const (
 	maxSumDBTime = 10 * time.Second
 )
 
-// build makes a world of a configuration.
-func (e *env) build(l *config.Loaded, log *slog.Logger) (*world, error) {
-	disk, err := store.OpenDisk(l.Data, store.Options{HotBytes: orNone(l.Store.Hot), Reserve: orNone(l.Store.Reserve)})
-	if err != nil {
-		return nil, &exitError{status: exitNo, err: fmt.Errorf("the data directory %s cannot be used: %w", l.Data, err), hint: "choose another with --data DIR"}
+// openStore opens the data directory. One that this user may not use is no
+// reason not to serve: modules are then verified and passed through.
+func openStore(l *config.Loaded) (localStore, error) {
+	disk, err := store.OpenDisk(l.Data, store.Options{HotBytes: l.Store.Hot, Reserve: l.Store.Reserve})
+	if err == nil {
+		return disk, nil
 	}
-	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: disk}
+	for _, e := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, e) {
+			return &closedStore{dir: l.Data, why: err}, nil
+		}
+	}
+	return nil, &exitError{status: exitNo, err: fmt.Errorf("the data directory %s cannot be used: %w", l.Data, err), hint: "choose another with --data DIR"}
+}
+
+// build makes a world of a configuration over a store, which it then owns.
+func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, error) {
+	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: st}
 	p, err := w.connect(e, l)
 	if err != nil {
-		disk.Close()
+		st.Close()
 		return nil, err
 	}
 	w.parts = p
-	w.mirror = mirror.New(mirror.Config{Store: disk, Log: log}, p.mirror)
+	w.mirror = mirror.New(mirror.Config{Store: st, Scratch: os.TempDir(), Log: log}, p.mirror)
 	return w, nil
 }
 
-// orNone is how the store's options spell a size of 0: there, 0 is the default.
-func orNone(n int64) int64 {
-	if n == 0 {
-		return -1
-	}
-	return n
-}
-
 // connect makes the parts of a configuration.
-func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
-	p := &parts{paths: map[string]bool{}}
+func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
+	p := &parts{}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
 	var named []string
 	name := func(raw string) {
 		if u, err := url.Parse(raw); err == nil && u.Host != "" {
@@ -238,6 +263,9 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 	}
 	for _, entry := range l.Proxy {
 		name(entry.URL)
+	}
+	for _, db := range append(slices.Clone(l.SumDB), l.GoSumDB) {
+		name(db.Base())
 	}
 	named = append(named, l.Sources.Redirects...)
 	p.net = upstream.NewNet(upstream.NetConfig{
@@ -389,12 +417,16 @@ func (w *world) connect(e *env, l *config.Loaded) (*parts, error) {
 }
 
 // originDir is where version control works: beside the store's own files, or
-// where those cannot be written, in the system's directory for such things.
+// where those cannot be written, in a directory that goes when we do. One of a
+// fixed name would let other users lay something into it.
 func (w *world) originDir() string {
 	if w.store.Writable() == nil {
 		return filepath.Join(w.store.Dir(), ".sluice", "origin")
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("sluice-origin-%d", os.Getuid()))
+	if w.tmp == "" {
+		w.tmp, _ = os.MkdirTemp("", "sluice-origin-*") // that there is none, origin says
+	}
+	return w.tmp
 }
 
 // reload replaces the parts by those of another configuration.
@@ -403,13 +435,11 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
 	old := w.parts
 	w.parts = p
-	w.mu.Unlock()
 	w.mirror.Reload(p.mirror)
 	srv.Reload(p.server)
-	// Requests under way still use the old parts; their own budgets end them.
+	// Requests under way still use the old parts; what they hold goes with us.
 	old.net.Close()
 	w.retired = append(w.retired, old)
 	return nil
@@ -422,6 +452,9 @@ func (w *world) close() {
 		p.close()
 	}
 	w.store.Close()
+	if w.tmp != "" {
+		os.RemoveAll(w.tmp)
+	}
 }
 
 // fileURLPath is the directory that a file:// URL names.
@@ -488,8 +521,15 @@ func (d directSource) Get(ctx context.Context, req goproxy.Request) (*upstream.A
 		return nil, context.Cause(ctx)
 	}
 	e := &upstream.Error{Source: "direct", Stage: upstream.StageLocal, Err: err}
-	if errors.Is(err, fs.ErrNotExist) {
-		e.Status = http.StatusNotFound
+	if oe, ok := errors.AsType[*origin.Error](err); ok {
+		switch oe.Cause {
+		case origin.Missing:
+			e.Status = http.StatusNotFound
+		case origin.Refused: // GOVCS: a rule, not a failure
+			e.Status = http.StatusForbidden
+		case origin.Timeout:
+			e.Err = fmt.Errorf("%w (%w)", err, context.DeadlineExceeded)
+		}
 	}
 	return nil, e
 }

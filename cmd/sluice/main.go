@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -25,9 +26,10 @@ import (
 
 // The exit statuses of every command. run has the child's instead.
 const (
-	exitYes    = 0 // it worked; nothing is wrong
-	exitNo     = 1 // it did not work; something is wrong
-	exitMisuse = 2 // the command line or the configuration cannot be used
+	exitYes    = 0   // it worked; nothing is wrong
+	exitNo     = 1   // it did not work; something is wrong
+	exitMisuse = 2   // the command line or the configuration cannot be used
+	exitSignal = 128 // plus the number of the signal that ended it early
 )
 
 // An env is the world as a command gets it.
@@ -37,9 +39,9 @@ type env struct {
 	stdin   *os.File
 	stdout  io.Writer
 	stderr  io.Writer
-	// terminal is whether a person watches stderr.
+	// terminal is whether a person watches stderr, and columns how wide it then is.
 	terminal bool
-	color    bool
+	columns  func() int
 
 	sumdbs []string // --sumdb
 	file   string   // --config
@@ -51,7 +53,12 @@ func start() int {
 	dir, _ := os.Getwd()
 	e := &env{environ: os.Environ(), dir: dir, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	e.terminal = term.IsTerminal(int(os.Stderr.Fd())) && e.getenv("TERM") != "dumb"
-	e.color = e.terminal && e.getenv("NO_COLOR") == ""
+	e.columns = func() int {
+		if n, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && n > 0 {
+			return n
+		}
+		return 80
+	}
 	return run(context.Background(), e, os.Args[1:])
 }
 
@@ -83,9 +90,54 @@ func misuse(format string, args ...any) error {
 	return &exitError{status: exitMisuse, err: fmt.Errorf(format, args...)}
 }
 
+// An interruptError says which signal asked the program to end. It matches
+// context.Canceled, which is what it means below the commands.
+type interruptError struct{ sig os.Signal }
+
+func (e *interruptError) Error() string        { return "interrupted" }
+func (e *interruptError) Is(target error) bool { return target == context.Canceled }
+
+func (e *interruptError) status() int {
+	if n, ok := e.sig.(syscall.Signal); ok {
+		return exitSignal + int(n)
+	}
+	return exitNo
+}
+
+// interruptible ends ctx at the first of the signals, with an *interruptError as
+// its cause. The next one is nobody's but the system's: who asks twice does not
+// want to wait for what is under way.
+func interruptible(ctx context.Context, sigs ...os.Signal) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	sig := make(chan os.Signal, 1)
+	notify(sig, sigs...)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case s := <-sig:
+			signal.Stop(sig)
+			cancel(&interruptError{s})
+		case <-done:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(sig)
+		close(done)
+		cancel(nil)
+	}
+}
+
+// notify is signal.Notify, but leaves alone what whoever started us has switched
+// off (nohup, a job in the background of a script).
+func notify(ch chan<- os.Signal, sigs ...os.Signal) {
+	if sigs = slices.DeleteFunc(sigs, signal.Ignored); len(sigs) > 0 {
+		signal.Notify(ch, sigs...)
+	}
+}
+
 // run runs the command line and gives the exit status.
 func run(ctx context.Context, e *env, args []string) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot(e)
 	root.SetArgs(args)
@@ -95,23 +147,34 @@ func run(ctx context.Context, e *env, args []string) int {
 	if err == nil {
 		return exitYes
 	}
+	ie, ok := errors.AsType[*interruptError](err)
+	if !ok && errors.Is(err, context.Canceled) {
+		ie, ok = errors.AsType[*interruptError](context.Cause(ctx))
+	}
+	if ok {
+		e.say("interrupted")
+		return ie.status()
+	}
 	ee, ok := errors.AsType[*exitError](err)
 	if !ok {
 		ee = &exitError{status: exitNo, err: err}
 	}
-	if ee.err != nil {
-		if cfg, ok := errors.AsType[config.Errors](ee.err); ok {
-			for _, c := range cfg {
-				fmt.Fprintf(e.stderr, "sluice: error: %s\n", finding.Redact(c.Error()))
-			}
-		} else {
-			fmt.Fprintf(e.stderr, "sluice: error: %s\n", finding.Redact(ee.err.Error()))
+	if cfg, ok := errors.AsType[config.Errors](ee.err); ok {
+		for _, c := range cfg {
+			e.say("error: %s", c.Error())
 		}
+	} else if ee.err != nil {
+		e.say("error: %s", ee.err.Error())
 	}
 	if ee.hint != "" {
-		fmt.Fprintf(e.stderr, "sluice: hint: %s\n", ee.hint)
+		e.say("hint: %s", ee.hint)
 	}
 	return ee.status
+}
+
+// say tells the user something that is no result.
+func (e *env) say(format string, args ...any) {
+	fmt.Fprintf(e.stderr, "sluice: %s\n", finding.Redact(fmt.Sprintf(format, args...)))
 }
 
 func newRoot(e *env) *cobra.Command {
@@ -124,34 +187,94 @@ It is a Go module proxy that verifies and keeps what it serves (sluice serve),
 and a tool at the developer's side (sluice run, trace, verify).
 
 Exit status: 0 it worked, 1 it did not, 2 the command line or the configuration
-cannot be used. sluice run has the exit status of the command it runs.`,
+cannot be used, 128+N signal N ended it early. sluice run has the exit status of
+the command it runs.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+		Args:          noCommand,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if asked, _ := cmd.Flags().GetBool("version"); asked {
+				printVersion(e)
 				return nil
 			}
-			text := fmt.Sprintf("there is no command %q", args[0])
-			if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-				text += fmt.Sprintf("; did you mean %q?", s[0])
-			}
-			return &exitError{status: exitMisuse, err: errors.New(text), hint: "sluice help lists the commands"}
+			return cmd.Help()
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
+	root.Flags().Bool("version", false, "print the version, as sluice version does")
 	root.SuggestionsMinimumDistance = 2
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{status: exitMisuse, err: err, hint: cmd.CommandPath() + " --help lists the flags"}
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(newServe(e), newRun(e), newTrace(e), newConfig(e), newVerify(e), newVersion(e))
-	root.CompletionOptions.HiddenDefaultCmd = false
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noCommand
+			c.RunE = func(cmd *cobra.Command, args []string) error { return cmd.Help() }
+		}
+	}
 	return root
+}
+
+// noCommand is the Args of a command that has commands below it and takes
+// nothing else.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), args[0])
+	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+		text += fmt.Sprintf("; did you mean %q?", s[0])
+	}
+	return &exitError{status: exitMisuse, err: errors.New(text), hint: cmd.CommandPath() + " --help lists the commands"}
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if of, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, c := range of.Commands() {
+					if c.IsAvailableCommand() {
+						names = append(names, c.Name()+"\t"+c.Short)
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return noCommand(cmd.Root(), args)
+			}
+			of.InitDefaultHelpFlag() // or the help would not list it
+			return of.Help()
+		},
+	}
+}
+
+// flagError words what is wrong with a flag. People who come from the go command
+// write -json, which here would be four flags of one letter.
+func flagError(cmd *cobra.Command, err error) error {
+	hint := cmd.CommandPath() + " --help lists the flags"
+	type unknownFlag interface {
+		error
+		GetSpecifiedShortnames() string
+	}
+	if u, ok := errors.AsType[unknownFlag](err); ok {
+		if name, _, _ := strings.Cut(u.GetSpecifiedShortnames(), "="); name != "" && cmd.Flags().Lookup(name) != nil {
+			hint = fmt.Sprintf("flags have two dashes here: --%s", name)
+		}
+	}
+	return &exitError{status: exitMisuse, err: err, hint: hint}
 }
 
 // noArgs is cobra.NoArgs with our exit status and words.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return &exitError{status: exitMisuse, err: fmt.Errorf("%s takes no arguments, but got %q", cmd.CommandPath(), args[0])}
+		return &exitError{status: exitMisuse, err: fmt.Errorf("%s takes no arguments, but got %q", cmd.CommandPath(), args[0]),
+			hint: cmd.CommandPath() + " --help says what it takes"}
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,10 +22,58 @@ import (
 	"github.com/modsluice/sluice/internal/origin"
 )
 
+// prefetch fetches ahead what the project in the working directory names. It
+// returns when all is there, when nothing comes any more, or when ctx ends; the
+// channel is closed once nothing is fetched any longer.
+func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *config.Loaded) <-chan struct{} {
+	finished := make(chan struct{})
+	reqs, err := e.wanted(ctx, l)
+	if err != nil && ctx.Err() == nil {
+		e.say("nothing is fetched ahead: %v", err)
+	}
+	if len(reqs) == 0 || ctx.Err() != nil {
+		close(finished)
+		return finished
+	}
+	b := newBar(e, con, len(reqs))
+	progress := make(chan struct{}, 1)
+	go func() {
+		defer close(finished)
+		m.Prefetch(ctx, reqs, prefetchParallel, func(f mirror.Fetched) {
+			if ctx.Err() != nil {
+				return // what is given up is not what failed
+			}
+			b.add(f)
+			select {
+			case progress <- struct{}{}:
+			default:
+			}
+		})
+		b.finish(ctx.Err() != nil)
+	}()
+	idle := time.NewTimer(prefetchPatience)
+	defer idle.Stop()
+	for {
+		select {
+		case <-finished:
+			return finished
+		case <-progress:
+			idle.Reset(prefetchPatience)
+		case <-idle.C:
+			b.leave()
+			return finished
+		case <-ctx.Done():
+			<-finished
+			return finished
+		}
+	}
+}
+
 // wanted lists the module files that the project in the working directory names
 // and that the go command's own cache does not have yet: every .mod with a
-// checksum in go.sum, and the .zip and .info of the versions that go.mod selects.
-// There are none outside a module, or with a vendor directory.
+// checksum in go.sum, and the .zip of the versions that go.mod selects. Without a
+// go.sum, it is what go.mod names. There are none outside a module, or where a
+// vendor directory is used.
 func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, error) {
 	goCmd, err := origin.FindGo(e.getenv("PATH"))
 	if err != nil {
@@ -34,6 +84,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		return nil, err
 	}
 	var mods, sums []string
+	var vendor string
 	switch work, mod := vars["GOWORK"], vars["GOMOD"]; {
 	case work != "" && work != "off":
 		data, err := os.ReadFile(work)
@@ -44,7 +95,8 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		if err != nil {
 			return nil, err
 		}
-		sums = append(sums, filepath.Join(filepath.Dir(work), "go.work.sum"))
+		sums = append(sums, work+".sum")
+		vendor = filepath.Join(filepath.Dir(work), "vendor")
 		for _, u := range f.Use {
 			dir := filepath.FromSlash(u.Path)
 			if !filepath.IsAbs(dir) {
@@ -56,16 +108,17 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 	case mod != "" && mod != os.DevNull:
 		mods = []string{mod}
 		sums = []string{strings.TrimSuffix(mod, ".mod") + ".sum"}
+		vendor = filepath.Join(filepath.Dir(mod), "vendor")
 	default:
 		return nil, nil
 	}
-	if vendored(vars["GOFLAGS"], mods) {
+	if vendored(vars["GOFLAGS"], vendor) {
 		return nil, nil
 	}
 
 	selected := map[module.Version]bool{} // a zip may be needed
 	pruned := true                        // go.mod names the whole build list
-	replaced := map[string]bool{}
+	local := map[string]bool{}            // module paths that come from no source
 	for _, file := range mods {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -75,6 +128,9 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		if err != nil {
 			return nil, err
 		}
+		if f.Module != nil {
+			local[f.Module.Mod.Path] = true
+		}
 		if f.Go == nil || semver.Compare("v"+f.Go.Version, "v1.17") < 0 {
 			pruned = false
 		}
@@ -82,7 +138,11 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 			selected[r.Mod] = true
 		}
 		for _, r := range f.Replace {
-			replaced[r.Old.Path] = true
+			if r.Old.Version == "" {
+				local[r.Old.Path] = true
+			} else {
+				delete(selected, r.Old)
+			}
 			if r.New.Version != "" {
 				selected[r.New] = true
 			}
@@ -102,6 +162,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		}
 	}
 	var zips []goproxy.Request
+	listed := false
 	for _, file := range sums {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -112,11 +173,22 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 			if len(f) != 3 {
 				continue // the go command will say what it thinks of it
 			}
+			listed = true
 			version, isMod := strings.CutSuffix(f[1], "/go.mod")
 			mod := module.Version{Path: f[0], Version: version}
 			if isMod {
 				add(goproxy.Request{Kind: goproxy.Mod, Module: mod})
 			} else if selected[mod] || !pruned {
+				zips = append(zips, goproxy.Request{Kind: goproxy.Zip, Module: mod})
+			}
+		}
+	}
+	if !listed {
+		all := slices.Collect(maps.Keys(selected))
+		module.Sort(all)
+		for _, mod := range all {
+			if !local[mod.Path] {
+				add(goproxy.Request{Kind: goproxy.Mod, Module: mod})
 				zips = append(zips, goproxy.Request{Kind: goproxy.Zip, Module: mod})
 			}
 		}
@@ -128,24 +200,55 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 	return reqs, nil
 }
 
-// vendored reports whether the go command will build from a vendor directory.
-func vendored(flags string, mods []string) bool {
+// vendored reports whether the go command will build from the vendor directory.
+func vendored(flags, dir string) bool {
 	if strings.Contains(flags, "-mod=mod") || strings.Contains(flags, "-mod=readonly") {
 		return false
 	}
 	if strings.Contains(flags, "-mod=vendor") {
 		return true
 	}
-	return slices.ContainsFunc(mods, func(mod string) bool {
-		_, err := os.Stat(filepath.Join(filepath.Dir(mod), "vendor", "modules.txt"))
-		return err == nil
-	})
+	_, err := os.Stat(filepath.Join(dir, "modules.txt"))
+	return err == nil
+}
+
+// A console is stderr with perhaps a bar in its last line, which goes away when
+// something else is to be written. It is safe for concurrent use.
+type console struct {
+	w io.Writer
+
+	mu    sync.Mutex // guards the following, and is held while writing to keep the lines whole
+	drawn bool
+}
+
+const clearLine = "\r\x1b[K"
+
+// Write writes lines in the place of the bar.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drawn {
+		c.drawn = false
+		io.WriteString(c.w, clearLine)
+	}
+	return c.w.Write(p)
+}
+
+// draw puts a bar in the last line; "" takes it away.
+func (c *console) draw(bar string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drawn || bar != "" {
+		io.WriteString(c.w, clearLine+bar)
+	}
+	c.drawn = bar != ""
 }
 
 // A bar shows how far fetching is: a bar on a terminal, now and then a plain
 // line elsewhere.
 type bar struct {
 	e     *env
+	con   *console
 	total int
 	start time.Time
 
@@ -163,9 +266,11 @@ const (
 	barEvery = 100 * time.Millisecond
 )
 
-func newBar(e *env, total int) *bar {
-	b := &bar{e: e, total: total, start: time.Now()}
-	if !e.terminal {
+func newBar(e *env, con *console, total int) *bar {
+	b := &bar{e: e, con: con, total: total, start: time.Now()}
+	if e.terminal {
+		b.draw()
+	} else {
 		e.say("fetching %d files ahead", total)
 	}
 	return b
@@ -186,52 +291,59 @@ func (b *bar) add(f mirror.Fetched) {
 	default:
 		b.bytes += f.Size
 	}
-	if b.quiet {
-		return
-	}
-	if !b.e.terminal {
-		if (b.done-b.said)*4 >= b.total && b.done < b.total {
-			b.said = b.done
-			b.e.say("%d of %d files, %s", b.done, b.total, size(b.bytes))
+	switch {
+	case b.quiet:
+	case b.e.terminal:
+		if time.Since(b.drawn) >= barEvery || b.done == b.total {
+			b.draw()
 		}
-		return
+	case (b.done-b.said)*4 >= b.total && b.done < b.total:
+		b.said = b.done
+		b.e.say("%d of %d files, %s", b.done, b.total, size(b.bytes))
 	}
-	if time.Since(b.drawn) >= barEvery || b.done == b.total {
-		b.drawn = time.Now()
-		n := barWidth * b.done / b.total
-		fmt.Fprintf(b.e.stderr, "\r\x1b[Ksluice: [%s%s] %d/%d files, %s", strings.Repeat("=", n), strings.Repeat(" ", barWidth-n), b.done, b.total, size(b.bytes))
+}
+
+// draw draws the bar, if it fits into a line. b.mu is held, or nobody else knows b.
+func (b *bar) draw() {
+	b.drawn = time.Now()
+	text := fmt.Sprintf("%d/%d files, %s", b.done, b.total, size(b.bytes))
+	width := min(barWidth, b.e.columns()-len("sluice: [] ")-len(text)-1)
+	if width >= 5 {
+		n := width * b.done / b.total
+		text = "[" + strings.Repeat("=", n) + strings.Repeat(" ", width-n) + "] " + text
 	}
+	b.con.draw("sluice: " + text)
 }
 
 // leave gives the terminal to the command although files are still under way.
 func (b *bar) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.clear()
 	b.quiet = true
 	b.e.say("%d of %d files are here; the rest is slow to come, so the command is started", b.done, b.total)
 }
 
-func (b *bar) clear() {
-	if b.e.terminal && !b.quiet {
-		fmt.Fprint(b.e.stderr, "\r\x1b[K")
-	}
-}
-
+// finish takes the bar away, and says what has become of the files.
 func (b *bar) finish(interrupted bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.quiet || interrupted {
-		b.clear()
+	if b.quiet {
 		return
 	}
-	b.clear()
-	text := fmt.Sprintf("%d files fetched ahead, %s in %.1fs", b.done-b.there-b.failed, size(b.bytes), time.Since(b.start).Seconds())
+	if interrupted {
+		b.con.draw("")
+		return
+	}
+	got := b.done - b.there - b.failed
+	text := fmt.Sprintf("%d files fetched ahead", got)
+	if got > 0 {
+		text += fmt.Sprintf(", %s in %.1fs", size(b.bytes), time.Since(b.start).Seconds())
+	}
 	if b.there > 0 {
 		text += fmt.Sprintf("; %d were in the store", b.there)
 	}
 	if b.failed > 0 {
-		text += fmt.Sprintf("; %d could not be fetched: %v", b.failed, b.firstErr)
+		text += fmt.Sprintf("; %d could not be had: %v", b.failed, b.firstErr)
 	}
 	b.e.say("%s", text)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -17,7 +16,6 @@ import (
 	"github.com/modsluice/sluice/internal/config"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
-	"github.com/modsluice/sluice/internal/mirror"
 	"github.com/modsluice/sluice/internal/origin"
 )
 
@@ -43,15 +41,15 @@ The sources are those of the go command's settings; a proxy in trouble is passed
 over for the next one. Where your own GOPROXY ends in direct, the command keeps
 that way for what no proxy has; otherwise it gets none.
 
+The configuration of serve holds here too, but for its address: that is a free
+loopback port unless --listen names one.
+
 Exit status: that of the command; 128+N if signal N ended it; 127 if there is no
-such command; 2 misused.`,
+such command, 126 if it cannot be started; 2 misused.`,
 		Example: "  sluice run -- go build ./...\n  sluice run --proxy 'https://a.example|https://b.example' -- make test",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return &exitError{status: exitMisuse, err: errors.New("run needs a command"), hint: "write sluice run -- go build ./..."}
-			}
-			if cmd.ArgsLenAtDash() > 0 {
-				return &exitError{status: exitMisuse, err: fmt.Errorf("%q stands before the --", args[0]), hint: "write sluice run [flags] -- COMMAND"}
 			}
 			return nil
 		},
@@ -64,21 +62,28 @@ such command; 2 misused.`,
 }
 
 func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetch bool) error {
-	l, err := e.load(cmd, map[string]string{"listen": "127.0.0.1:0", "failover": config.Proxies, "log.level": "error"})
+	// From here on signals are the command's, and wait for it until it is there.
+	sig := make(chan os.Signal, 8)
+	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(sig)
+
+	l, err := e.load(cmd, map[string]string{"failover": config.Proxies, "log.level": "error"})
 	if err != nil {
 		return err
 	}
-	// A port of its own: a SLUICE_LISTEN or a file is meant for serve.
-	if l.From["listen"].Layer != config.Flag {
-		l.Listen = "127.0.0.1:0"
+	for _, warn := range l.Warnings {
+		e.say("warning: %s", warn.Error())
+	}
+	if !cmd.Flags().Changed("listen") {
+		l.Listen = "127.0.0.1:0" // the configured one is that of serve, which may be running
 	}
 	// Version control is the go command's own business here: it has the user's
 	// credentials, and our server would ask without them.
-	goproxyTail := ""
+	tail := ""
 	if n := len(l.Proxy); n > 0 && l.Proxy[n-1].Kind == goenv.Direct {
-		goproxyTail = ",direct"
+		tail = ",direct"
 		if n > 1 && l.Proxy[n-2].FallBackOnError {
-			goproxyTail = "|direct"
+			tail = "|direct"
 		}
 		l.Proxy = l.Proxy[:n-1]
 	}
@@ -87,114 +92,80 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return listenError(l.Listen, err)
 	}
 	defer ln.Close()
-	log := e.logger(l, e.stderr)
-	w, err := e.build(l, log)
+	st, err := openStore(l)
+	if err != nil {
+		return err
+	}
+	stderr := e.stderr // as it is, for the command
+	con := &console{w: stderr}
+	e.stderr = con
+	var sink logSink
+	sink.set(l)
+	w, err := e.build(l, st, sink.logger(con))
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	if err := w.store.Writable(); err != nil {
-		e.say("nothing will be stored: %v", err)
+	if err := st.Writable(); err != nil {
+		e.say("warning: nothing will be stored: %v", err)
 	}
 
 	// The server must outlive an interrupt, which is the command's to handle.
 	sctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- w.server(l).Serve(sctx, ln) }()
+	srv := w.server(l)
+	go func() { served <- srv.Serve(sctx, ln) }()
 	defer func() {
 		stop()
 		<-served
 	}()
 
-	if fetch {
-		pctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		unhook := context.AfterFunc(ctx, cancel)
-		finished := e.prefetch(pctx, w.mirror, l)
+	// Without a proxy to ask there is nothing to fetch: the command gets from the
+	// store what is there.
+	if fetch && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
+		pctx, release := interruptible(ctx, syscall.SIGHUP, syscall.SIGQUIT)
+		finished := e.prefetch(pctx, con, w.mirror, l)
 		defer func() {
-			cancel()
+			release()
 			<-finished
 		}()
-		if ctx.Err() != nil {
-			return &exitError{status: 130, err: errors.New("interrupted before the command was started")}
+		if pctx.Err() != nil {
+			return context.Cause(pctx)
 		}
-		unhook()
 	}
 
 	environ := slices.DeleteFunc(slices.Clone(e.environ), func(kv string) bool { return strings.HasPrefix(kv, "GOPROXY=") })
-	environ = append(environ, "GOPROXY=http://"+ln.Addr().String()+goproxyTail)
-	sig := make(chan os.Signal, 8)
-	signal.Notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(sig)
+	environ = append(environ, "GOPROXY="+localURL(ln.Addr())+tail)
 	status, err := origin.Run(context.WithoutCancel(ctx), origin.Child{
-		Args: args, Environ: environ, Dir: e.dir, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Signals: sig,
+		Args: args, Environ: environ, Dir: e.dir, Stdin: e.stdin, Stdout: e.stdout, Stderr: stderr, Signals: sig,
 	})
 	if err != nil {
-		return &exitError{status: max(status, 1), err: err}
+		return &exitError{status: max(status, exitNo), err: err}
 	}
 	if status != 0 {
-		e.tellSources(w, l)
+		e.tellSources(w)
 		return &exitError{status: status}
 	}
 	return nil
 }
 
+// localURL is how this machine reaches a server of ours.
+func localURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return "http://" + net.JoinHostPort("localhost", port)
+	}
+	return "http://" + addr.String()
+}
+
 // tellSources says below a failed command which sources were in trouble.
-func (e *env) tellSources(w *world, l *config.Loaded) {
+func (e *env) tellSources(w *world) {
 	for _, s := range w.mirror.Sources(w.parts.chain.Names()) {
 		if s.State != "failing" {
 			continue
 		}
 		f := finding.Of(finding.Code(s.Code))
-		e.say("while the command ran: %s", f)
-		e.say("  %s", s.Error)
-		e.say("  fix: %s", f.Mend)
-	}
-}
-
-func (e *env) say(format string, args ...any) {
-	fmt.Fprintf(e.stderr, "sluice: %s\n", finding.Redact(fmt.Sprintf(format, args...)))
-}
-
-// prefetch fetches ahead what the project in the working directory names. It
-// returns when all is there, when nothing comes any more, or when ctx ends; the
-// channel is closed once nothing is fetched any longer.
-func (e *env) prefetch(ctx context.Context, m *mirror.Mirror, l *config.Loaded) <-chan struct{} {
-	finished := make(chan struct{})
-	reqs, err := e.wanted(ctx, l)
-	if err != nil {
-		e.say("nothing is fetched ahead: %v", err)
-	}
-	if len(reqs) == 0 {
-		close(finished)
-		return finished
-	}
-	bar := newBar(e, len(reqs))
-	progress := make(chan struct{}, 1)
-	go func() {
-		defer close(finished)
-		m.Prefetch(ctx, reqs, prefetchParallel, func(f mirror.Fetched) {
-			bar.add(f)
-			select {
-			case progress <- struct{}{}:
-			default:
-			}
-		})
-		bar.finish(ctx.Err() != nil)
-	}()
-	idle := time.NewTimer(prefetchPatience)
-	defer idle.Stop()
-	for {
-		select {
-		case <-finished:
-			return finished
-		case <-progress:
-			idle.Reset(prefetchPatience)
-		case <-idle.C:
-			bar.leave()
-			return finished
-		case <-ctx.Done():
-			<-finished
-			return finished
-		}
+		e.say("while the command ran, %s: %s", f.Title, s.Error)
+		e.say("hint: %s (%s)", f.Mend, f.Code)
 	}
 }

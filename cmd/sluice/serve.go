@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,31 +35,73 @@ database from the go command's own settings. Every key of the configuration file
 is also a flag and a SLUICE_ variable; flag over variable over file.
 
 SIGHUP reads the configuration again without dropping a request; a bad one is
-refused and the old one stays. SIGINT and SIGTERM let requests under way finish.
+refused and the old one stays. SIGINT and SIGTERM let requests under way finish;
+a second one ends it at once.
 
 Exit status: 0 stopped as asked, 1 it could not run, 2 misused.`,
-		Example: "  sluice serve\n  GOPROXY=http://127.0.0.1:7070 go build ./...\n  sluice serve --proxy 'https://a.example|https://b.example' --data /var/lib/sluice",
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), e, cmd) },
+		Example:           "  sluice serve\n  GOPROXY=http://127.0.0.1:7070 go build ./...\n  sluice serve --proxy 'https://a.example|https://b.example' --data /var/lib/sluice",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), e, cmd) },
 	}
 	e.configFlags(cmd)
 	return cmd
 }
 
-func (e *env) logger(l *config.Loaded, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: l.Log.Level}
-	if l.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+// A logSink is where log lines go, in a form and from a level that a reload may
+// change.
+type logSink struct {
+	level slog.LevelVar
+	json  atomic.Bool
+}
+
+func (s *logSink) set(l *config.Loaded) {
+	s.level.Set(l.Log.Level)
+	s.json.Store(l.Log.Format == "json")
+}
+
+func (s *logSink) logger(w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: &s.level}
+	return slog.New(logHandler{s, slog.NewTextHandler(w, o), slog.NewJSONHandler(w, o)})
+}
+
+// A logHandler is two handlers, of which the sink chooses one for each record.
+type logHandler struct {
+	sink       *logSink
+	text, json slog.Handler
+}
+
+func (h logHandler) now() slog.Handler {
+	if h.sink.json.Load() {
+		return h.json
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return h.text
+}
+
+func (h logHandler) Enabled(ctx context.Context, l slog.Level) bool { return h.now().Enabled(ctx, l) }
+func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
+	return h.now().Handle(ctx, r)
+}
+func (h logHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return logHandler{h.sink, h.text.WithAttrs(a), h.json.WithAttrs(a)}
+}
+func (h logHandler) WithGroup(name string) slog.Handler {
+	return logHandler{h.sink, h.text.WithGroup(name), h.json.WithGroup(name)}
 }
 
 func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
+	// A reload may be asked for as soon as the process is there.
+	hup := make(chan os.Signal, 1)
+	notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
 	l, err := e.load(cmd, nil)
 	if err != nil {
 		return err
 	}
-	log := e.logger(l, e.stderr)
+	var sink logSink
+	sink.set(l)
+	log := sink.logger(e.stderr)
 	for _, warn := range l.Warnings {
 		log.Warn("configuration", slog.String("warning", warn.Error()))
 	}
@@ -68,7 +111,11 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 		return listenError(l.Listen, err)
 	}
 	defer ln.Close()
-	w, err := e.build(l, log)
+	st, err := openStore(l)
+	if err != nil {
+		return err
+	}
+	w, err := e.build(l, st, log)
 	if err != nil {
 		return err
 	}
@@ -78,50 +125,57 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	log.Info("serving", slog.String("url", "http://"+ln.Addr().String()), slog.String("store", l.Data),
 		slog.String("proxy", l.Proxy.Redacted()), slog.String("proxy_from", l.From["proxy"].String()),
 		slog.String("sumdb", sumdbName(l)), slog.String("version", version()))
-	if err := w.store.Writable(); err != nil {
+	if err := st.Writable(); err != nil {
 		log.Error("nothing will be stored; modules are verified and served through", slog.Any("err", err))
 	}
 	warnCommas(log, l)
 
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	sctx, stop := context.WithCancel(ctx)
-	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(sctx, ln) }()
+	defer stop()
 	for {
 		select {
 		case err := <-done:
 			if err != nil && !errors.Is(err, http.ErrServerClosed) {
-				return err
+				return fmt.Errorf("serving at %s ended: %w", ln.Addr(), err)
 			}
 			return nil
 		case <-hup:
-			l = e.reload(cmd, w, srv, l, log)
+			l = e.reload(cmd, w, srv, l, &sink)
 		}
 	}
 }
 
 // reload reads the configuration again. What cannot be used is refused whole,
 // and what needs a restart is told.
-func (e *env) reload(cmd *cobra.Command, w *world, srv *server.Server, old *config.Loaded, log *slog.Logger) *config.Loaded {
+func (e *env) reload(cmd *cobra.Command, w *world, srv *server.Server, old *config.Loaded, sink *logSink) *config.Loaded {
 	l, err := e.load(cmd, nil)
+	var changes []config.Change
 	if err == nil {
+		if changes = config.Diff(old.Config, l.Config); len(changes) == 0 {
+			w.log.Info("configuration read again; nothing has changed")
+			return l
+		}
 		err = w.reload(e, l, srv)
 	}
 	if err != nil {
-		log.Error("the new configuration is refused; the old one stays in force", slog.Any("err", err))
+		w.log.Error("the new configuration is refused; the old one stays in force", slog.Any("err", err))
 		return old
 	}
-	for _, c := range config.Diff(old.Config, l.Config) {
+	sink.set(l)
+	for _, warn := range l.Warnings {
+		w.log.Warn("configuration", slog.String("warning", warn.Error()))
+	}
+	for _, c := range changes {
 		if c.Restart {
-			log.Warn("the change takes effect at the next start only", slog.String("change", c.String()))
+			w.log.Warn("the change takes effect at the next start only", slog.String("change", c.String()))
 		} else {
-			log.Info("configuration changed", slog.String("change", c.String()))
+			w.log.Info("configuration changed", slog.String("change", c.String()))
 		}
 	}
-	log.Info("configuration read again")
+	warnCommas(w.log, l)
+	w.log.Info("configuration read again")
 	return l
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -20,19 +21,19 @@ func newTrace(e *env) *cobra.Command {
 	var asJSON, cold bool
 	cmd := &cobra.Command{
 		Use:   "trace MODULE[@VERSION]",
-		Short: "Show every decision on the way of a module, and keep nothing",
+		Short: "Show every decision on the way of a module, without keeping it",
 		Long: `Trace walks the way of a request as serve would, with a notebook: the route, the
 store, each source asked, each hash compared, who decided and how long it took.
-Nothing is stored.
+No module is stored.
 
 For MODULE alone it asks for the list and for @latest; for MODULE@VERSION for
-.info, .mod and .zip; VERSION may be a branch, tag or commit.
+.info, .mod and .zip; VERSION may also be latest, a branch, a tag or a commit.
 
 Exit status: 0 everything could be had, 1 something could not, 2 misused.`,
 		Example: "  sluice trace rsc.io/quote@v1.5.2\n  sluice trace --cold --json golang.org/x/text",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return misuse("trace takes one module, as MODULE or MODULE@VERSION; got %d arguments", len(args))
+				return &exitError{status: exitMisuse, err: fmt.Errorf("trace takes one module, but got %d arguments", len(args)), hint: "write sluice trace MODULE or sluice trace MODULE@VERSION"}
 			}
 			return nil
 		},
@@ -57,9 +58,12 @@ type traced struct {
 }
 
 type traceStep struct {
-	mirror.Step
-	At   float64 `json:"at_ms"`
-	Took float64 `json:"took_ms,omitempty"`
+	Request string  `json:"request"`
+	By      string  `json:"by"`
+	What    string  `json:"what"`
+	Detail  string  `json:"detail,omitempty"`
+	At      float64 `json:"at_ms"`
+	Took    float64 `json:"took_ms,omitempty"`
 }
 
 type traceResult struct {
@@ -78,19 +82,11 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 	if at && version == "" {
 		return misuse("%q ends in @; write MODULE@VERSION, or MODULE for its list", arg)
 	}
-	l, err := e.load(cmd, nil)
-	if err != nil {
-		return err
-	}
-	w, err := e.build(l, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer w.close()
-
 	mod := module.Version{Path: path, Version: version}
 	var reqs []goproxy.Request
 	switch {
+	case version == "latest":
+		reqs = []goproxy.Request{{Kind: goproxy.Latest, Module: module.Version{Path: path}}}
 	case version == "":
 		reqs = []goproxy.Request{{Kind: goproxy.List, Module: mod}, {Kind: goproxy.Latest, Module: mod}}
 	case goproxy.IsCanonical(mod):
@@ -105,14 +101,30 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 			return misuse("%q is no version, branch, tag or commit that could exist", version)
 		}
 	}
-	t := traced{Module: path, Version: version, OK: true}
+	l, err := e.load(cmd, nil)
+	if err != nil {
+		return err
+	}
+	// A look makes no store where there is none.
+	var st localStore = &closedStore{dir: l.Data, why: errors.New("there is no store yet")}
+	if _, err := os.Stat(l.Data); err == nil {
+		if st, err = openStore(l); err != nil {
+			return err
+		}
+	}
+	w, err := e.build(l, st, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer w.close()
+
+	t := traced{Module: path, Version: version, OK: true, Steps: []traceStep{}}
 	steps, results := w.mirror.Trace(ctx, reqs, cold)
 	if ctx.Err() != nil {
-		return errors.New("interrupted")
+		return context.Cause(ctx)
 	}
 	for _, s := range steps {
-		s.Detail = finding.Redact(s.Detail)
-		t.Steps = append(t.Steps, traceStep{s, ms(s.At), ms(s.Took)})
+		t.Steps = append(t.Steps, traceStep{s.Request, s.By, s.What, finding.Redact(s.Detail), ms(s.At), ms(s.Took)})
 	}
 	for _, r := range results {
 		tr := traceResult{TraceResult: r}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +26,8 @@ nothing is deleted. It may run beside a server.
 
 Exit status: 0 everything is right, 1 something was not or could not be read,
 2 misused.`,
-		Args: noArgs,
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runVerify(cmd.Context(), e, cmd, asJSON, mirror.VerifyOptions{DryRun: dryRun, Offline: offline})
 		},
@@ -40,12 +44,22 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 	if err != nil {
 		return err
 	}
-	w, err := e.build(l, slog.New(slog.DiscardHandler))
+	if _, err := os.Stat(l.Data); errors.Is(err, fs.ErrNotExist) {
+		return &exitError{status: exitNo, err: fmt.Errorf("there is no store at %s", l.Data), hint: "name the data directory of your server with --data DIR"}
+	}
+	st, err := openStore(l)
+	if err != nil {
+		return err
+	}
+	if closed, ok := st.(*closedStore); ok {
+		return closed.why
+	}
+	w, err := e.build(l, st, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	if err := w.store.Writable(); err != nil && !o.DryRun {
+	if err := st.Writable(); err != nil && !o.DryRun {
 		return &exitError{status: exitNo, err: fmt.Errorf("what is wrong could not be moved to quarantine: %w", err), hint: "sluice verify --dry-run only says what is wrong"}
 	}
 	seen := 0
@@ -61,12 +75,10 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 	if seen > 0 {
 		fmt.Fprint(e.stderr, "\r\x1b[K")
 	}
-	if err != nil {
-		return err
-	}
+	// What was found before it was broken off is worth telling all the same.
 	if asJSON {
-		if err := writeJSON(e, rep); err != nil {
-			return err
+		if jerr := writeJSON(e, rep); jerr != nil {
+			return jerr
 		}
 	} else {
 		for _, p := range rep.Problems {
@@ -74,6 +86,9 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 		}
 		fmt.Fprintf(e.stdout, "%d files read, %d bytes: %d vouched for by the checksum database, %d pinned at first sight, %d could not be asked about; %d problems\n",
 			rep.Files, rep.Bytes, rep.Vouched, rep.Pinned, rep.Unasked, len(rep.Problems))
+	}
+	if err != nil {
+		return err
 	}
 	if len(rep.Problems) > 0 {
 		return &exitError{status: exitNo}

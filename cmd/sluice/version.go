@@ -17,20 +17,33 @@ func version() string {
 	return "devel"
 }
 
+func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
+
+func printVersion(e *env) {
+	fmt.Fprintf(e.stdout, "sluice %s %s %s\n", version(), runtime.Version(), platform())
+}
+
 func newVersion(e *env) *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of Sluice",
-		Args:  noArgs,
+		Long: `Version prints the version of Sluice, of the Go that built it, and the platform
+that it was built for.`,
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !asJSON {
+				printVersion(e)
+				return nil
+			}
 			v := struct {
 				Version  string `json:"version"`
 				Revision string `json:"revision,omitempty"`
 				Modified bool   `json:"modified,omitempty"`
 				Go       string `json:"go"`
 				Platform string `json:"platform"`
-			}{Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+			}{Version: version(), Go: runtime.Version(), Platform: platform()}
 			if bi, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range bi.Settings {
 					switch s.Key {
@@ -41,14 +54,10 @@ func newVersion(e *env) *cobra.Command {
 					}
 				}
 			}
-			if asJSON {
-				return writeJSON(e, v)
-			}
-			fmt.Fprintf(e.stdout, "sluice %s %s %s\n", v.Version, v.Go, v.Platform)
-			return nil
+			return writeJSON(e, v)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object with version, revision, go and platform")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object with version, revision, modified, go and platform")
 	return cmd
 }
 

@@ -164,10 +164,10 @@ func Keys() []Key {
 		{Name: "origin.parallel", Kind: KindNumber, Default: "4", min: 1, max: 64,
 			Help:  "how many downloads by version control may run at once",
 			field: func(c *Config) any { return &c.Origin.Parallel }},
-		{Name: "limits.idle", Kind: KindDuration, Default: "2m", min: 1,
+		{Name: "limits.idle", Kind: KindDuration, Default: "2m", min: 1, Restart: true,
 			Help:  "an idle client connection is closed after it",
 			field: func(c *Config) any { return &c.Limits.Idle }},
-		{Name: "limits.stall", Kind: KindDuration, Default: "2m", min: 1,
+		{Name: "limits.stall", Kind: KindDuration, Default: "2m", min: 1, Restart: true,
 			Help:  "a client that takes no byte for so long is cut",
 			field: func(c *Config) any { return &c.Limits.Stall }},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/origin"
 	"github.com/modsluice/sluice/internal/store"
 	"github.com/modsluice/sluice/internal/upstream"
 )
@@ -123,6 +124,15 @@ func sourceCode(a upstream.Attempt) finding.Code {
 		return finding.SourceEmpty
 	case errors.Is(err, errTruncated):
 		return finding.SourceTruncated
+	}
+	if oe, ok := errors.AsType[*origin.Error](err); ok {
+		switch oe.Cause {
+		case origin.Auth:
+			return finding.VCSLogin
+		case origin.Tool:
+			return finding.VCSMissing
+		}
+		return finding.VCSFailed
 	}
 	e, ok := errors.AsType[*upstream.Error](err)
 	if !ok {

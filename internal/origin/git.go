@@ -98,17 +98,26 @@ func (j *job) remote(ctx context.Context, url string, refs ...string) (map[strin
 	return m, nil
 }
 
-// checkTag makes sure that a version is what its tag says now. The go command
+// checkTag makes sure that a version is what its tag says now, and a
+// pseudo-version that of a query after a tag that is still there. The go command
 // never asks again for a tag that a clone of its has; in a clone that lives for
 // days, tags may have been moved or deleted since.
 //
 // If the server cannot be asked, an older clone's word counts.
 func (j *job) checkTag(ctx context.Context, mod module.Version, from vcsOrigin) (again, error) {
 	clone := j.clone(from)
-	if clone == "" || from.Hash == "" || !j.old(clone) || module.IsPseudoVersion(mod.Version) {
+	if clone == "" || !j.old(clone) {
 		return enough, nil
 	}
-	ref := "refs/tags/" + path.Join(from.Subdir, strings.TrimSuffix(mod.Version, "+incompatible"))
+	tag, want := mod.Version, from.Hash
+	if module.IsPseudoVersion(tag) {
+		base, err := module.PseudoVersionBase(tag)
+		if err != nil || base == "" || j.req.Immutable() {
+			return enough, nil // nothing to go stale, or checked by the go command
+		}
+		tag, want = base, ""
+	}
+	ref := "refs/tags/" + path.Join(from.Subdir, strings.TrimSuffix(tag, "+incompatible"))
 	loose := filepath.Join(clone, filepath.FromSlash(ref))
 	if fi, err := os.Stat(loose); err == nil {
 		if fi.ModTime().After(j.start.Add(-keepFor)) {
@@ -117,6 +126,14 @@ func (j *job) checkTag(ctx context.Context, mod module.Version, from vcsOrigin) 
 	} else if packed, err := os.ReadFile(filepath.Join(clone, "packed-refs")); err != nil || !bytes.Contains(packed, []byte(" "+ref+"\n")) {
 		return enough, nil // the clone knows no such tag, so the server was asked
 	}
+	if want == "" {
+		out, err := j.git(ctx, clone, nil, "rev-parse", "--verify", "--end-of-options", ref+"^{commit}")
+		if err != nil {
+			return j.doubt(err.Text), err
+		}
+		// Before 2.30, Git prints the option as well.
+		want = strings.TrimSpace(strings.TrimPrefix(string(out), "--end-of-options\n"))
+	}
 	refs, err := j.remote(ctx, from.URL, ref)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -124,11 +141,11 @@ func (j *job) checkTag(ctx context.Context, mod module.Version, from vcsOrigin) 
 		}
 		return enough, nil
 	}
-	if refs[ref] == from.Hash {
+	if refs[ref] == want {
 		os.Chtimes(loose, time.Time{}, time.Now())
 		return enough, nil
 	}
-	if _, err := j.git(ctx, clone, nil, "update-ref", "-d", "--end-of-options", ref); err != nil {
+	if _, err := j.git(ctx, clone, nil, "update-ref", "-d", ref); err != nil {
 		return isolated, err
 	}
 	return refresh, nil

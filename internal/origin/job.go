@@ -352,6 +352,7 @@ func (j *job) harvest(ctx context.Context, mod module.Version, from vcsOrigin) (
 		os.RemoveAll(h.dir)
 		return result{}, enough, j.trouble("keeping what version control brought: %w", err)
 	}
+	h.size = size(h.dir)
 	res := result{files: h}
 	if !j.req.Immutable() {
 		res.data = info

@@ -37,8 +37,9 @@ const (
 	// keepFor is how long the files of a version stay after their job: a go
 	// command asks for .info, .mod and .zip within seconds, and a tag that was
 	// seen this recently is not looked at again.
-	keepFor  = 2 * time.Minute
-	keepMost = 64 // versions
+	keepFor   = 2 * time.Minute
+	keepMost  = 64      // versions
+	keepBytes = 2 << 30 // of all of them
 )
 
 // A Config says how an Origin works. The zero value of every field but Dir is usable.
@@ -329,6 +330,7 @@ type holding struct {
 	dir   string
 	mod   module.Version
 	files map[goproxy.Kind]string
+	size  int64 // bytes
 	until time.Time
 	o     *Origin
 	refs  int
@@ -402,12 +404,17 @@ func (o *Origin) keep(h *holding) {
 		old.release()
 		delete(o.kept, h.mod)
 	}
-	if len(o.kept) >= keepMost {
+	for len(o.kept) > 0 {
 		var oldest *holding
+		sum := h.size
 		for _, k := range o.kept {
+			sum += k.size
 			if oldest == nil || k.until.Before(oldest.until) {
 				oldest = k
 			}
+		}
+		if len(o.kept) < keepMost && sum <= keepBytes {
+			break
 		}
 		delete(o.kept, oldest.mod)
 		oldest.release()

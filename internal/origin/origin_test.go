@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -761,6 +762,29 @@ func TestATagThatMovedIsFollowedAndOneThatWentIsMissing(t *testing.T) {
 	}
 }
 
+func TestAQueryDoesNotBuildOnATagThatHasGone(t *testing.T) {
+	g := modtest.GitServer(t)
+	r := g.Repo(lib)
+	r.Commit("main", map[string]string{"go.mod": gomod(lib)})
+	r.Tag("v1.0.0", "main")
+	dir := filepath.Join(t.TempDir(), "origin")
+	o := start(t, g, func(c *Config) { c.Dir = dir })
+	second := r.Commit("main", map[string]string{"go.mod": gomod(lib), "two.go": "package lib\n"})
+	if v := infoOf(t, get(t, o, goproxy.Info, lib, "main")).Version; v != "v1.0.1-0.20240102040405-"+second[:12] {
+		t.Fatalf("main is %s", v)
+	}
+	age(t, filepath.Join(dir, "clones"), time.Hour)
+	r.DeleteTag("v1.0.0")
+	v := infoOf(t, get(t, o, goproxy.Info, lib, "main")).Version
+	if v != "v0.0.0-20240102040405-"+second[:12] {
+		t.Errorf("main is %s, after a tag that is no more", v)
+	}
+	if v := infoOf(t, get(t, o, goproxy.Latest, lib, "")).Version; v != "v0.0.0-20240102040405-"+second[:12] {
+		t.Errorf("latest is %s", v)
+	}
+	get(t, o, goproxy.Zip, lib, v)
+}
+
 // age makes all files below dir older.
 func age(t *testing.T, dir string, by time.Duration) {
 	t.Helper()
@@ -938,6 +962,31 @@ func TestTheCommandsSeeOnlyWhatTheyMay(t *testing.T) {
 			if strings.Contains(kv, not) {
 				t.Errorf("the environment has %s", kv)
 			}
+		}
+	}
+}
+
+func TestGitReadsNobodysSettingsButOurs(t *testing.T) {
+	g := modtest.GitServer(t)
+	o := start(t, g, nil)
+	j, err := o.newJob(req(goproxy.List, lib, ""), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	out, e := j.git(t.Context(), "", nil, "config", "--list", "--show-origin")
+	if e != nil {
+		t.Fatal(e)
+	}
+	ours := "file:" + filepath.Join(j.dir, "home", ".gitconfig") + "\t"
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, ours) {
+			t.Errorf("a setting from elsewhere: %s", line)
+		}
+	}
+	for _, want := range []string{"core.hookspath=/dev/null", "gc.auto=0", "credential.helper=\n", "transfer.fsckobjects=true", "safe.barerepository=explicit", fmt.Sprintf("pack.threads=%d", runtime.GOMAXPROCS(0))} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is not among the settings\n%s", want, out)
 		}
 	}
 }
