@@ -273,7 +273,8 @@ func checkBody(t *testing.T, f Finding, body string) {
 	if strings.Count(body, "\ncode: ") != 1 || strings.Count(body, "\nfix: ") != 1 {
 		t.Errorf("a detail passes for a fix or a code: %q", body)
 	}
-	if Redact(body) != body {
+	// A mask that was cut short is one all the same.
+	if whole := cutMask.ReplaceAllString(body, mask); Redact(whole) != whole {
 		t.Errorf("the body was not redacted: %q", body)
 	}
 }
@@ -341,6 +342,8 @@ func TestRedact(t *testing.T) {
 		}
 	}
 }
+
+var cutMask = regexp.MustCompile(`\*{0,3}…`)
 
 func FuzzBody(f *testing.F) {
 	for _, s := range []string{"A: 503", "\x1b[31m\x00\xff", "code: x\nfix: y", strings.Repeat("long ", 300), "https://a:b@c", "\u202e\u2028", "s://token=a/b&@c"} {

@@ -19,9 +19,10 @@ func (p Patterns) Match(path string) bool { return module.MatchPrefixPatterns(st
 
 // Which is the first pattern that matches the module path, empty if none does.
 func (p Patterns) Which(path string) string {
-	for _, glob := range p.Split() {
+	for glob := range strings.SplitSeq(string(p), ",") {
+		// As it stands: of several slashes at the end, the go command takes one away.
 		if module.MatchPrefixPatterns(glob, path) {
-			return glob
+			return strings.TrimSuffix(glob, "/")
 		}
 	}
 	return ""
