@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -36,8 +37,9 @@ type exchange struct {
 	written int64
 }
 
-// chunk is how many bytes one write deadline covers.
-const chunk = 1 << 20
+// chunk is how many bytes one write deadline covers: few enough that a client
+// which takes any at all takes them in a stall time.
+const chunk = 64 << 10
 
 // Header implements http.ResponseWriter.
 func (x *exchange) Header() http.Header { return x.w.Header() }
@@ -47,6 +49,9 @@ func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 {
 		x.status = status
 	}
+	// The deadline of the connection's last answer may be over, and this answer
+	// may have no body whose writing would set another.
+	x.roll()
 	x.w.WriteHeader(status)
 }
 
@@ -105,6 +110,71 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	return total, nil
 }
 
+// emptied takes the body of a request, which none of ours has a use for, out of
+// the way. Its read deadline is set, so that a client that sends it drop by drop
+// holds nothing up. It is false if the request was answered instead.
+func (x *exchange) emptied() bool {
+	r := x.r
+	if r.ContentLength == 0 {
+		return true
+	}
+	const text = "requests of the module proxy protocol have no body"
+	n := r.ContentLength
+	if n <= maxBody {
+		var err error
+		if n, err = io.Copy(io.Discard, io.LimitReader(r.Body, maxBody+1)); err != nil {
+			x.Header().Set("Connection", "close")
+			x.plain(http.StatusBadRequest, text+", and this one broke off")
+			return false
+		}
+		x.rc.SetReadDeadline(time.Time{})
+	}
+	if n > maxBody {
+		x.Header().Set("Connection", "close") // the rest is not read
+		x.plain(http.StatusRequestEntityTooLarge, text)
+		return false
+	}
+	return true
+}
+
+// content answers with something whole: ranges, conditions and HEAD included.
+func (x *exchange) content(c io.ReadSeeker) {
+	http.ServeContent(x, x.r, "", time.Time{}, c)
+	// ServeContent keeps a failure to itself, and it would not be told.
+	length := x.Header().Get("Content-Length")
+	if x.r.Method == http.MethodHead || length == "" || length == strconv.FormatInt(x.written, 10) {
+		return
+	}
+	x.broken(fmt.Sprintf("after %d of %s bytes", x.written, length))
+}
+
+// stream answers with something that is still arriving.
+func (x *exchange) stream(res *mirror.Result) {
+	h := x.Header()
+	if res.Size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(res.Size, 10))
+	}
+	h.Set("Accept-Ranges", "bytes")
+	x.WriteHeader(http.StatusOK)
+	if x.r.Method == http.MethodHead {
+		return
+	}
+	// Not by ReadFrom: the client's deadline must not run while the source is slow.
+	_, err := io.CopyBuffer(struct{ io.Writer }{x}, struct{ io.Reader }{res.Stream}, make([]byte, chunk))
+	if err != nil {
+		x.broken(finding.Redact(err.Error()))
+	}
+}
+
+// broken ends an answer that has begun so that the client sees it is not whole.
+func (x *exchange) broken(why string) {
+	x.note = "broken off: " + why
+	if x.r.Context().Err() != nil {
+		x.note = "the client left"
+	}
+	panic(http.ErrAbortHandler)
+}
+
 // Unwrap serves http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 
@@ -131,7 +201,7 @@ func (x *exchange) log() {
 	add("code", x.code)
 	add("err", x.note)
 	level := slog.LevelInfo
-	if x.status >= 500 || x.note != "" {
+	if (x.status >= 500 || x.note != "") && x.r.Context().Err() == nil {
 		level = slog.LevelWarn
 	}
 	x.s.c.Log.LogAttrs(x.r.Context(), level, "request", attrs...)
@@ -173,12 +243,13 @@ func statusOf(err error) int {
 		return http.StatusBadGateway
 	case errors.Is(err, checksum.ErrUnreachable):
 		return http.StatusServiceUnavailable
+	case errors.Is(err, mirror.ErrClosing):
+		return http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
-	case errors.Is(err, context.Canceled):
-		return statusClientGone
-	case errors.Is(err, fs.ErrNotExist):
-		return http.StatusNotFound
+	}
+	if _, ok := errors.AsType[*mirror.StoreError](err); ok {
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }
@@ -216,25 +287,36 @@ func statusOfWalk(we *upstream.WalkError) int {
 
 // fail answers with an error.
 func (x *exchange) fail(err error) {
+	if x.r.Context().Err() != nil {
+		x.status, x.note = statusClientGone, "the client left"
+		panic(http.ErrAbortHandler)
+	}
 	status := statusOf(err)
 	f, details := mirror.Explain(err)
 	x.note = finding.Redact(err.Error())
 	if status == http.StatusNotFound || status == http.StatusBadRequest {
 		x.note = "" // an everyday answer; its code says enough
 	}
-	if status == statusClientGone {
-		x.status = status
-		return
-	}
-	h := x.Header()
-	if we, ok := errors.AsType[*upstream.WalkError](err); ok {
-		for _, a := range we.Attempts {
-			if e, ok := errors.AsType[*upstream.Error](a.Err); ok && e.RetryAfter > 0 && status >= 500 {
-				h.Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds())))
-			}
-		}
+	if after := retryAfter(err); after > 0 && status >= 500 {
+		x.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 	}
 	x.write(status, f, details)
+}
+
+// retryAfter is when the first of the sources that asked for time may be asked
+// again; 0 if none did.
+func retryAfter(err error) time.Duration {
+	we, ok := errors.AsType[*upstream.WalkError](err)
+	if !ok {
+		return 0
+	}
+	var least time.Duration
+	for _, a := range we.Attempts {
+		if e, ok := errors.AsType[*upstream.Error](a.Err); ok && e.RetryAfter > 0 && (least == 0 || e.RetryAfter < least) {
+			least = e.RetryAfter
+		}
+	}
+	return least
 }
 
 func (x *exchange) writeDetails(status int, f finding.Finding, err error) {

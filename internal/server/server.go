@@ -15,7 +15,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,6 +28,7 @@ import (
 
 	"golang.org/x/mod/module"
 
+	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/mirror"
@@ -40,9 +41,9 @@ const (
 	maxBody     = 64 << 10
 	headerTime  = 15 * time.Second // for a whole request header
 	maxAge      = "public, max-age=31536000, immutable"
-	supportTime = 3 * time.Second // for finding out whether a database can be served
-	// readySources bounds how long /readyz may take in all.
-	readyTime = 5 * time.Second
+	supportTime = 3 * time.Second  // for finding out whether a database can be served
+	bodyTime    = 15 * time.Second // for a body that nobody asked for
+	readyTime   = 5 * time.Second  // for finding out in what state the databases are
 	// stopTime is how long requests under way may go on after a stop was asked for.
 	stopTime = 30 * time.Second
 )
@@ -60,7 +61,7 @@ type SumDB interface {
 // Settings are what a reload may change. They are immutable once given.
 type Settings struct {
 	SumDBs  []SumDB
-	Private func(path string) bool // must not be asked of a public checksum database
+	Private func(path string) bool // must not be asked of a public checksum database; nil: nothing is private
 	Sources []string               // names, for /readyz
 	Fresh   time.Duration          // how long clients may keep changing answers
 }
@@ -140,7 +141,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	defer func() {
 		p := recover()
-		if p != nil && p != http.ErrAbortHandler {
+		if p != nil && p != http.ErrAbortHandler { // a bug of ours
 			s.c.Log.Error("internal error", slog.String("request", x.id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			x.note = "internal error"
 			if x.status == 0 {
@@ -162,16 +163,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the first element of those has a dot.
 func (s *Server) route(x *exchange) {
 	r := x.r
+	if r.ContentLength != 0 {
+		x.rc.SetReadDeadline(time.Now().Add(bodyTime)) // net/http reads what we do not
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		x.w.Header().Set("Allow", "GET, HEAD")
 		x.plain(http.StatusMethodNotAllowed, "the module proxy protocol has only GET and HEAD")
 		return
 	}
-	if r.ContentLength > maxBody {
-		x.plain(http.StatusRequestEntityTooLarge, "requests of the module proxy protocol have no body")
+	if !x.emptied() {
 		return
 	}
-	r.Body = http.MaxBytesReader(x, r.Body, maxBody)
 	for _, via := range r.Header.Values("Via") {
 		if s.c.ID != "" && strings.Contains(via, s.c.ID) {
 			x.write(http.StatusLoopDetected, finding.Of(finding.Loop), nil)
@@ -247,20 +249,9 @@ func (s *Server) module(x *exchange, p string) {
 		h.Set("ETag", res.ETag)
 	}
 	if res.Content != nil {
-		http.ServeContent(x, r, "", time.Time{}, res.Content)
-		return
-	}
-	if res.Size >= 0 {
-		h.Set("Content-Length", strconv.FormatInt(res.Size, 10))
-	}
-	h.Set("Accept-Ranges", "bytes")
-	x.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
-		return
-	}
-	if _, err := io.Copy(x, res.Stream); err != nil {
-		x.note = "broken off: " + finding.Redact(err.Error())
-		panic(http.ErrAbortHandler)
+		x.content(res.Content)
+	} else {
+		x.stream(res)
 	}
 }
 
@@ -332,7 +323,7 @@ func (s *Server) sumdb(x *exchange, rest string) {
 			return
 		}
 		x.module, x.version = mod.Path, mod.Version
-		if set.Private(mod.Path) {
+		if set.Private != nil && set.Private(mod.Path) {
 			x.outcome = "refused"
 			f := finding.Of(finding.SumDBPrivate).With(finding.StandInPattern, mod.Path).With(finding.StandInModule, mod.Path)
 			x.write(http.StatusForbidden, f, []string{mod.Path + " is private; set GONOSUMDB (or GOPRIVATE) to a pattern that matches it, and the go command will not ask the checksum database"})
@@ -341,13 +332,20 @@ func (s *Server) sumdb(x *exchange, rest string) {
 		data, err = db.Lookup(ctx, mod)
 	case strings.HasPrefix(p, "tile/"):
 		ctype = "application/octet-stream"
-		data, err = db.Tile(ctx, "/"+p)
+		if data, err = db.Tile(ctx, "/"+p); errors.Is(err, fs.ErrNotExist) {
+			x.outcome = "missing"
+			x.plain(http.StatusNotFound, "not found: the checksum database has no such tile")
+			return
+		}
 	default:
 		x.plain(http.StatusNotFound, "not found: a checksum database has supported, latest, lookup/ and tile/")
 		return
 	}
 	if err != nil {
 		x.outcome = "failed"
+		if errors.Is(err, checksum.ErrUnknown) {
+			x.outcome = "missing"
+		}
 		x.fail(err)
 		return
 	}
@@ -355,7 +353,7 @@ func (s *Server) sumdb(x *exchange, rest string) {
 	h := x.Header()
 	h.Set("Content-Type", ctype)
 	h.Set("Cache-Control", cache)
-	http.ServeContent(x, x.r, "", time.Time{}, bytes.NewReader(data))
+	x.content(bytes.NewReader(data))
 }
 
 // parseLookup reads lookup/M@V. The error is a *goproxy.PathError.
