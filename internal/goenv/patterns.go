@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -77,19 +78,27 @@ func CheckPatterns(p Patterns) []PatternProblem {
 	return problems
 }
 
+// class is a character class of a well-formed pattern.
+var class = regexp.MustCompile(`\[(?:\\.|[^\]\\])*\]`)
+
 func checkPattern(glob string) PatternProblem {
 	dead := func(format string, args ...any) PatternProblem {
 		return PatternProblem{Reason: fmt.Sprintf(format, args...), Dead: true}
 	}
 	glob = strings.TrimSuffix(glob, "/")
+	// What stands in brackets need not be in a path that matches.
+	plain := glob
+	if _, err := path.Match(glob, ""); err == nil {
+		plain = class.ReplaceAllString(glob, "?")
+	}
 	switch {
 	case glob == "":
 		return dead("is only a slash")
 	case strings.TrimSpace(glob) != glob:
 		return dead("has a space around it")
-	case strings.ContainsAny(glob, " \t;|"):
+	case strings.ContainsAny(plain, " \t;|"):
 		return dead("is not separated by a comma alone")
-	case strings.Contains(glob, "://"):
+	case strings.Contains(plain, "://"):
 		return dead("begins with the scheme of a URL, which module paths do not have")
 	case glob == "..." || strings.HasSuffix(glob, "/..."):
 		return dead("uses ..., which is no wildcard here; a pattern matches everything below it anyway")
@@ -97,16 +106,16 @@ func checkPattern(glob string) PatternProblem {
 		return dead("has an empty path element")
 	case strings.HasPrefix(glob, "."):
 		return dead("begins with a dot")
-	case strings.ContainsAny(glob, "@:"):
+	case strings.ContainsAny(plain, "@:"):
 		return dead("has a user, a port or a version in it, which module paths do not have")
 	}
 	if _, err := path.Match(glob, ""); err != nil {
 		return dead("is a malformed wildcard ([ without ], or a lone \\)")
 	}
-	if i := strings.IndexFunc(glob, func(r rune) bool {
+	if i := strings.IndexFunc(plain, func(r rune) bool {
 		return (r < '0' || '9' < r) && (r < 'a' || 'z' < r) && (r < 'A' || 'Z' < r) && !strings.ContainsRune("-._~/*?[]^\\", r)
 	}); i >= 0 {
-		return dead("has the character %q, which module paths do not have", []rune(glob[i:])[0])
+		return dead("has the character %q, which module paths do not have", []rune(plain[i:])[0])
 	}
 	first, _, _ := strings.Cut(glob, "/")
 	switch {
