@@ -157,7 +157,7 @@ func FuzzProxyList(f *testing.F) {
 			if err != nil || u.User == nil {
 				continue
 			}
-			if pw, _ := u.User.Password(); len(pw) > 4 && pw == url.PathEscape(pw) && !strings.Contains("@"+u.Host+u.Path+u.Fragment, pw) && pw != redacted && strings.Contains(e.Name(), pw) {
+			if pw, _ := u.User.Password(); len(pw) > 4 && pw == url.PathEscape(pw) && !strings.Contains(u.Scheme+"://"+redacted+"@"+u.Host+u.Path+u.Fragment, pw) && pw != redacted && strings.Contains(e.Name(), pw) {
 				t.Errorf("the password shows in %q", e.Name())
 			}
 		}
