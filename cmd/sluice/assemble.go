@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -46,10 +47,7 @@ func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Load
 	if dir, err := os.UserCacheDir(); err == nil {
 		in.CacheDir = dir
 	}
-	in.Path = e.file
-	if in.Path == "" {
-		in.Path = e.getenv("SLUICE_CONFIG")
-	}
+	in.Path = cmp.Or(cmd.Flags().Lookup("config").Value.String(), e.getenv("SLUICE_CONFIG"))
 	if in.Path != "" {
 		data, err := os.ReadFile(in.Path)
 		if err != nil {
@@ -71,11 +69,26 @@ func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Load
 		}
 		l.Warnings = append(l.Warnings, w)
 	}
+	if from := l.From["proxy"]; from.Layer == config.GoEnv {
+		doubts, _ := goenv.CheckProxyList(in.Go.Get("GOPROXY").Value)
+		for _, text := range doubts {
+			l.Warnings = append(l.Warnings, config.Error{Where: from.Where, Key: "proxy", Text: text})
+		}
+	}
 	if err == nil {
 		err = withoutSelf(l, in.Go)
 	}
 	if err != nil {
-		return l, &exitError{status: exitMisuse, err: err}
+		ee := &exitError{status: exitMisuse, err: err}
+		if mistakes, ok := errors.AsType[config.Errors](err); ok {
+			for _, m := range mistakes {
+				if k := (config.Key{Name: m.Key}); m.Where == "" && m.Key != "" {
+					ee.hint = fmt.Sprintf("it can also be given by --%s, or %s in the environment", k.Flag(), k.Env())
+					break
+				}
+			}
+		}
+		return l, ee
 	}
 	return l, nil
 }
@@ -155,23 +168,27 @@ func isSelf(u *url.URL, listen string) bool {
 	if strings.EqualFold(u.Hostname(), host) {
 		return true
 	}
-	ip := net.ParseIP(u.Hostname())
-	local := strings.EqualFold(u.Hostname(), "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
-	lip := net.ParseIP(host)
-	any := host == "" || lip != nil && lip.IsUnspecified()
-	if local {
-		return any || strings.EqualFold(host, "localhost") || lip != nil && lip.IsLoopback()
-	}
-	if !any || ip == nil {
+	// A name other than localhost is not resolved for this: the loop guard at each
+	// request has the last word.
+	isLocalhost := func(h string) bool { return strings.EqualFold(h, "localhost") }
+	ip, lip := net.ParseIP(u.Hostname()), net.ParseIP(host)
+	all := host == "" || lip != nil && lip.IsUnspecified()
+	loop := all || isLocalhost(host) || lip != nil && lip.IsLoopback()
+	switch {
+	case isLocalhost(u.Hostname()) || ip != nil && ip.IsUnspecified():
+		return loop
+	case ip == nil:
 		return false
+	case ip.IsLoopback():
+		return all || isLocalhost(host) || ip.Equal(lip)
+	case !all:
+		return ip.Equal(lip)
 	}
 	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
 }
 
 // A world is everything that serves modules, connected.
@@ -222,7 +239,13 @@ const (
 // openStore opens the data directory. One that this user may not use is no
 // reason not to serve: modules are then verified and passed through.
 func openStore(l *config.Loaded) (localStore, error) {
-	disk, err := store.OpenDisk(l.Data, store.Options{HotBytes: l.Store.Hot, Reserve: l.Store.Reserve})
+	// What zero means to the store is its own idea of a good value; to the user it
+	// is none.
+	o := store.Options{HotBytes: cmp.Or(l.Store.Hot, -1), Reserve: cmp.Or(l.Store.Reserve, -1)}
+	if l.From["store.reserve"].Layer == config.Default {
+		o.Reserve = 0 // less on a small disk
+	}
+	disk, err := store.OpenDisk(l.Data, o)
 	if err == nil {
 		return disk, nil
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -79,7 +78,7 @@ Exit status: 0 serve would start with it, 2 it would not.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object with ok, errors and warnings")
-	e.configFlags(cmd)
+	e.configFlags(cmd, nil)
 	return cmd
 }
 
@@ -112,14 +111,13 @@ Exit status: 0, or 2 if the configuration cannot be used.`,
 				}
 				return writeJSON(e, rows)
 			}
-			tw := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 			for _, r := range l.Show() {
-				fmt.Fprintf(tw, "%s\t%s\t%s\n", r.Key, r.Value, r.From)
+				fmt.Fprintf(e.stdout, "%-18s  %-40s  %s\n", r.Key, r.Value, r.From)
 			}
-			return tw.Flush()
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a list of objects with key, value, from and where")
-	e.configFlags(cmd)
+	e.configFlags(cmd, nil)
 	return cmd
 }

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,6 @@ type env struct {
 	columns  func() int
 
 	sumdbs []string // --sumdb
-	file   string   // --config
 }
 
 func main() { os.Exit(start()) }
@@ -201,7 +201,6 @@ the command it runs.`,
 		},
 	}
 	root.Flags().Bool("version", false, "print the version, as sluice version does")
-	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newServe(e), newRun(e), newTrace(e), newConfig(e), newVerify(e), newVersion(e))
@@ -222,6 +221,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), args[0])
+	cmd.SuggestionsMinimumDistance = 2
 	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
 		text += fmt.Sprintf("; did you mean %q?", s[0])
 	}
@@ -246,7 +246,7 @@ func newHelp() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			of, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return noCommand(cmd.Root(), args)
+				return noCommand(of, rest)
 			}
 			of.InitDefaultHelpFlag() // or the help would not list it
 			return of.Help()
@@ -279,26 +279,58 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// configFlags adds --config and a flag for every configuration key.
-func (e *env) configFlags(cmd *cobra.Command) {
+// A textFlag is a flag whose value config reads. It implements pflag.Value.
+type textFlag struct{ text, kind string }
+
+func (f *textFlag) String() string     { return f.text }
+func (f *textFlag) Set(s string) error { f.text = s; return nil }
+func (f *textFlag) Type() string       { return f.kind }
+
+// A textsFlag is one that may be repeated.
+type textsFlag struct {
+	texts *[]string
+	kind  string
+}
+
+func (f *textsFlag) String() string     { return strings.Join(*f.texts, "; ") }
+func (f *textsFlag) Set(s string) error { *f.texts = append(*f.texts, s); return nil }
+func (f *textsFlag) Type() string       { return f.kind }
+
+// configFlags adds --config and a flag for every configuration key. defaults are
+// those that the command has in place of the key's own.
+func (e *env) configFlags(cmd *cobra.Command, defaults map[string]string) {
 	f := cmd.Flags()
-	f.StringVar(&e.file, "config", "", "configuration file (TOML); SLUICE_CONFIG names it too")
+	f.Var(&textFlag{kind: "file"}, "config", "configuration file (TOML); SLUICE_CONFIG names it too")
 	cmd.MarkFlagFilename("config", "toml")
 	for _, k := range config.Keys() {
-		if k.Kind == config.KindSumDBs {
-			f.StringArrayVar(&e.sumdbs, k.Flag(), nil, k.Help+`; repeated, each "NAME URL KEY"`)
-			continue
-		}
 		help := k.Help
-		if k.GoVar != "" {
+		switch def := cmp.Or(defaults[k.Name], k.Default); {
+		case k.GoVar != "":
 			help += " (default: go env " + k.GoVar + ")"
-		} else if k.Default == "" && k.DefaultHelp != "" {
+		case def != "":
+			help += " (default " + def + ")"
+		case k.DefaultHelp != "":
 			help += " (default: " + k.DefaultHelp + ")"
 		}
-		if k.Default != "" && k.GoVar == "" {
-			help += " (default " + k.Default + ")"
+		kind := string(k.Kind)
+		switch k.Kind {
+		case config.KindAddress:
+			kind = "host:port"
+		case config.KindProxy:
+			kind = "list"
+		case config.KindVCS:
+			kind = "rules"
+		case config.KindSumDB:
+			kind = "database"
+		case config.KindChoice:
+			kind = strings.Join(k.Choices, "|")
+		case config.KindBool:
+			kind = "true|false"
+		case config.KindSumDBs:
+			f.Var(&textsFlag{&e.sumdbs, `"name url key"`}, k.Flag(), help+"; may be repeated")
+			continue
 		}
-		f.String(k.Flag(), "", help)
+		f.Var(&textFlag{kind: kind}, k.Flag(), help)
 		switch {
 		case k.Kind == config.KindBool:
 			f.Lookup(k.Flag()).NoOptDefVal = "true"

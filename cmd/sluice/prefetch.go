@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -255,19 +256,19 @@ type bar struct {
 	mu                  sync.Mutex // guards the following
 	done, failed, there int
 	bytes               int64
-	drawn               time.Time
-	quiet               bool // the command has the terminal now
-	said                int  // of done, in the last plain line
+	drawn               time.Time // the bar, or the last plain line
+	quiet               bool      // the command has the terminal now
 	firstErr            error
 }
 
 const (
-	barWidth = 30
-	barEvery = 100 * time.Millisecond
+	barWidth  = 30
+	barEvery  = 100 * time.Millisecond
+	lineEvery = 3 * time.Second
 )
 
 func newBar(e *env, con *console, total int) *bar {
-	b := &bar{e: e, con: con, total: total, start: time.Now()}
+	b := &bar{e: e, con: con, total: total, start: time.Now(), drawn: time.Now()}
 	if e.terminal {
 		b.draw()
 	} else {
@@ -297,8 +298,8 @@ func (b *bar) add(f mirror.Fetched) {
 		if time.Since(b.drawn) >= barEvery || b.done == b.total {
 			b.draw()
 		}
-	case (b.done-b.said)*4 >= b.total && b.done < b.total:
-		b.said = b.done
+	case time.Since(b.drawn) >= lineEvery && b.done < b.total:
+		b.drawn = time.Now()
 		b.e.say("%d of %d files, %s", b.done, b.total, size(b.bytes))
 	}
 }
@@ -334,18 +335,21 @@ func (b *bar) finish(interrupted bool) {
 		b.con.draw("")
 		return
 	}
-	got := b.done - b.there - b.failed
-	text := fmt.Sprintf("%d files fetched ahead", got)
-	if got > 0 {
-		text += fmt.Sprintf(", %s in %.1fs", size(b.bytes), time.Since(b.start).Seconds())
+	var parts []string
+	part := func(n int, format string, args ...any) {
+		if n == 0 {
+			return
+		}
+		count := strconv.Itoa(n)
+		if len(parts) == 0 {
+			count += " files"
+		}
+		parts = append(parts, count+" "+fmt.Sprintf(format, args...))
 	}
-	if b.there > 0 {
-		text += fmt.Sprintf("; %d were in the store", b.there)
-	}
-	if b.failed > 0 {
-		text += fmt.Sprintf("; %d could not be had: %v", b.failed, b.firstErr)
-	}
-	b.e.say("%s", text)
+	part(b.done-b.there-b.failed, "fetched ahead, %s in %.1fs", size(b.bytes), time.Since(b.start).Seconds())
+	part(b.there, "were in the store")
+	part(b.failed, "could not be had: %v", b.firstErr)
+	b.e.say("%s", strings.Join(parts, "; "))
 }
 
 func size(n int64) string {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/modsluice/sluice/internal/config"
@@ -27,6 +28,11 @@ const (
 	// starts the command; fetching goes on beside it.
 	prefetchPatience = 5 * time.Second
 )
+
+// runDefaults are the configuration keys for which run has another default.
+func runDefaults() map[string]string {
+	return map[string]string{"listen": "127.0.0.1:0", "failover": config.Proxies, "log.level": "error"}
+}
 
 func newRun(e *env) *cobra.Command {
 	noFetch := false
@@ -57,7 +63,7 @@ such command, 126 if it cannot be started; 2 misused.`,
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().BoolVar(&noFetch, "no-prefetch", false, "fetch nothing ahead of the command")
-	e.configFlags(cmd)
+	e.configFlags(cmd, runDefaults())
 	return cmd
 }
 
@@ -67,7 +73,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sig)
 
-	l, err := e.load(cmd, map[string]string{"failover": config.Proxies, "log.level": "error"})
+	l, err := e.load(cmd, runDefaults())
 	if err != nil {
 		return err
 	}
@@ -158,8 +164,13 @@ func localURL(addr net.Addr) string {
 	return "http://" + addr.String()
 }
 
-// tellSources says below a failed command which sources were in trouble.
+// tellSources says below a failed command which sources were in trouble, if that
+// is why the command did not get something: of a compile error they are not to
+// blame.
 func (e *env) tellSources(w *world) {
+	if w.failedRequests() == 0 {
+		return
+	}
 	for _, s := range w.mirror.Sources(w.parts.chain.Names()) {
 		if s.State != "failing" {
 			continue
@@ -168,4 +179,28 @@ func (e *env) tellSources(w *world) {
 		e.say("while the command ran, %s: %s", f.Title, s.Error)
 		e.say("hint: %s (%s)", f.Mend, f.Code)
 	}
+}
+
+// failedRequests counts the clients' requests for module files that failed for
+// want of a source.
+func (w *world) failedRequests() (n float64) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(w.mirror.Collectors()...)
+	families, err := reg.Gather()
+	if err != nil {
+		return 0
+	}
+	for _, f := range families {
+		if f.GetName() != "sluice_module_requests_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "outcome" && l.GetValue() == "failed" {
+					n += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return n
 }

@@ -44,7 +44,7 @@ Exit status: 0 stopped as asked, 1 it could not run, 2 misused.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), e, cmd) },
 	}
-	e.configFlags(cmd)
+	e.configFlags(cmd, nil)
 	return cmd
 }
 
@@ -90,9 +90,9 @@ func (h logHandler) WithGroup(name string) slog.Handler {
 }
 
 func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
-	// A reload may be asked for as soon as the process is there.
+	// A reload may be asked for as soon as the process is there, also under nohup.
 	hup := make(chan os.Signal, 1)
-	notify(hup, syscall.SIGHUP)
+	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 
 	l, err := e.load(cmd, nil)
@@ -190,14 +190,12 @@ func (w *world) server(l *config.Loaded) *server.Server {
 }
 
 func listenError(addr string, err error) error {
-	ee := &exitError{status: exitNo, err: fmt.Errorf("cannot listen at %s: %w", addr, err)}
+	ee := &exitError{status: exitNo, err: fmt.Errorf("cannot listen at %s: %w", addr, err), hint: "choose another with --listen HOST:PORT"}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		ee.err = fmt.Errorf("the address %s is in use, perhaps by another sluice serve", addr)
-		ee.hint = "choose another with --listen HOST:PORT"
 	case errors.Is(err, syscall.EACCES):
 		ee.err = fmt.Errorf("this user may not listen at %s: ports below 1024 are privileged", addr)
-		ee.hint = "choose another with --listen HOST:PORT"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		ee.err = fmt.Errorf("%s is no address of this machine", addr)
 		ee.hint = "choose one with --listen HOST:PORT; --listen :PORT takes all of them"

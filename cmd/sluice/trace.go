@@ -44,7 +44,7 @@ Exit status: 0 everything could be had, 1 something could not, 2 misused.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object with steps and results")
 	cmd.Flags().BoolVar(&cold, "cold", false, "ask the sources also for what the store has")
-	e.configFlags(cmd)
+	e.configFlags(cmd, nil)
 	return cmd
 }
 
@@ -163,7 +163,8 @@ func printTrace(e *env, t traced, results []mirror.TraceResult) {
 			}
 			line := s.What
 			if s.Detail != "" {
-				line += ": " + strings.ReplaceAll(s.Detail, "\n", "; ")
+				name := strings.TrimPrefix(line, "asked ")
+				line += ": " + strings.ReplaceAll(strings.TrimPrefix(s.Detail, name+": "), "\n", "; ")
 			}
 			fmt.Fprintf(e.stdout, "  %8.1f ms  %-8s  %s%s\n", s.At, s.By, line, took)
 		}

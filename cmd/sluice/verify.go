@@ -35,7 +35,7 @@ Exit status: 0 everything is right, 1 something was not or could not be read,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object with counts and problems")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what is wrong")
 	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the checksum database")
-	e.configFlags(cmd)
+	e.configFlags(cmd, nil)
 	return cmd
 }
 

@@ -1,8 +1,8 @@
 // Package checksum answers what the hashes of a module version are, on the
 // authority of one checksum database: every answer is proven by the database's
 // signed tree, which is kept and must be consistent with the one seen before.
-// Records and tiles are cached, so that clients can verify through us when the
-// database is out of reach.
+// Records and tiles are cached, so that clients can verify through us, or from
+// the cached files alone, when the database is out of reach.
 //
 // It decides nothing about modules that the database does not cover, and opens
 // no connections itself: it asks Remotes.
@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -31,24 +32,32 @@ import (
 
 const (
 	tileHeight = 8 // of the protocol
+	fullTile   = 1 << tileHeight
+	// maxLevel and maxTile are beyond any tree: 2^62 records. Arithmetic on
+	// what clients ask for stays in its bounds below them.
+	maxLevel = 7
+	maxTile  = 1 << 54
 	// maxAnswer bounds what a remote may answer: a full data tile is the largest
 	// and far below.
 	maxAnswer = 4 << 20
-	// clientLookups is how many lookups one sumdb.Client serves before it is
-	// replaced, since it remembers each of them for good.
-	clientLookups = 2000
+	// keptTiles is how many tiles of one remote are remembered, proven or not,
+	// so that concurrent proofs ask for each once: 8 KiB each.
+	keptTiles = 512
 	// headFresh is how long a tree head is handed out without asking again.
 	headFresh = time.Minute
-	// downFresh is how long a database is held for unreachable, and an
-	// unsupporting remote for unsupporting, without asking again.
+	// downFresh is how long a database is held for unreachable without asking
+	// again, and a remote in trouble is asked after all others.
 	downFresh = 30 * time.Second
+	// unsupportedFresh is how long a proxy is held for not mirroring the database.
+	unsupportedFresh = 10 * time.Minute
 )
 
 var (
 	// ErrUnknown says that the database has no such module version. It does not
 	// match fs.ErrNotExist: the module may well exist, unknown to the public.
 	ErrUnknown = errors.New("the checksum database does not know this module version")
-	// ErrUnreachable says that no remote could answer for the database.
+	// ErrUnreachable says that no remote could answer for the database. It does
+	// not match fs.ErrNotExist either.
 	ErrUnreachable = errors.New("the checksum database cannot be reached")
 	// ErrSecurity says that what a remote answered contradicts the database's
 	// signature, or the tree seen before.
@@ -57,8 +66,8 @@ var (
 
 // A Remote is a way to a database: the database itself, or a proxy that mirrors
 // it. Get asks for a path of the database's own space, such as /lookup/M@V or
-// /latest; its error matches fs.ErrNotExist if and only if the remote answered
-// 404 or 410. Answers need not be trusted.
+// /latest; its error names the remote, and matches fs.ErrNotExist if and only if
+// the remote answered 404 or 410. Answers need not be trusted.
 type Remote interface {
 	Name() string
 	Get(ctx context.Context, path string) ([]byte, error)
@@ -93,39 +102,46 @@ type DB struct {
 	c        Config
 	name     string
 	verifier note.Verifier
-	ways     []*way
+	ways     []*way // in the order of the configuration
 
 	bg   sync.WaitGroup
-	stop context.CancelFunc
 	ctx  context.Context // ends with Close
+	stop context.CancelFunc
 
-	mu       sync.Mutex // guards the following; never held across I/O
-	headAt   time.Time  // when the head was last read from a remote
-	lastGood time.Time  // when a remote last answered anything
-	lastBad  time.Time  // when all remotes last failed
-	badErr   error
-	flights  map[string]*flight
+	mu         sync.Mutex // guards the following; never held across I/O
+	closed     bool
+	flights    map[string]*flight
+	seen       []byte    // the newest head that a remote gave at /latest, not proven to follow ours
+	seenAt     time.Time // when a remote gave one
+	good       bool      // the last answer of a remote was one
+	bad        error     // else why not; nil before the first
+	badAt      time.Time
+	unwritable bool // the last write to the cache failed
+
+	// Where the cache does not take the tree head, it is kept here, and base is
+	// what the cache has in its place.
+	kept, base []byte
 }
 
-// A way is one remote with the sumdb.Client that trusts nothing of it.
+// A way is one remote with what is known of it.
 type way struct {
 	remote Remote
 
-	mu          sync.Mutex
-	client      *sumdb.Client
-	ops         *ops
-	used        int
-	unsupported time.Time // until when a mirror is held for not supporting the database
-	supported   bool
+	mu          sync.Mutex // guards the following; never held across I/O
+	supported   bool       // a mirror has said that it supports the database
+	unsupported time.Time  // until when a mirror is held for not supporting it
+	down        time.Time  // until when it is asked after the others
+	asked       map[string]*flight
 }
 
+// A flight is one call that many wait for.
 type flight struct {
 	done chan struct{}
 	data []byte
 	err  error
 }
 
-// New makes a DB. Close it to wait for its background work.
+// New makes a DB. Close it to end its work and wait for it.
 func New(c Config) (*DB, error) {
 	v, err := note.NewVerifier(c.Key)
 	if err != nil {
@@ -154,8 +170,12 @@ func New(c Config) (*DB, error) {
 // Name is the database's name, such as sum.golang.org.
 func (d *DB) Name() string { return d.name }
 
-// Close ends background work and waits for it.
+// Close ends all calls that are under way, with ErrUnreachable, and waits for
+// them. Later ones fail in the same way.
 func (d *DB) Close() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
 	d.stop()
 	d.bg.Wait()
 }
@@ -171,6 +191,14 @@ func (d *DB) Sums(ctx context.Context, mod module.Version) (zip, gomod string, e
 	if err != nil {
 		return "", "", fmt.Errorf("%w: %w", ErrSecurity, err)
 	}
+	if zip, gomod = hashes(text, mod); zip == "" || gomod == "" {
+		return "", "", fmt.Errorf("%w: its record of %s@%s lacks a hash", ErrUnknown, mod.Path, mod.Version)
+	}
+	return zip, gomod, nil
+}
+
+// hashes finds mod's lines in a record.
+func hashes(text []byte, mod module.Version) (zip, gomod string) {
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
 		if len(f) != 3 || f[0] != mod.Path || !strings.HasPrefix(f[2], "h1:") {
@@ -183,20 +211,18 @@ func (d *DB) Sums(ctx context.Context, mod module.Version) (zip, gomod string, e
 			gomod = f[2]
 		}
 	}
-	if zip == "" || gomod == "" {
-		return "", "", fmt.Errorf("%w: its record of %s@%s lacks a hash", ErrUnknown, mod.Path, mod.Version)
-	}
-	return zip, gomod, nil
+	return zip, gomod
 }
 
 // Lookup is the database's record for mod, proven, as /lookup/ gives it: record
-// number, go.sum lines, signed tree head. Errors are those of Sums.
+// number, go.sum lines, signed tree head. The tree head may be a newer one than
+// the remote sent. Errors are those of Sums.
 func (d *DB) Lookup(ctx context.Context, mod module.Version) ([]byte, error) {
-	esc, err := lookupPath(mod)
+	path, err := lookupPath(mod)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err) // what has no path has no record
 	}
-	return d.share(ctx, esc, func(ctx context.Context) ([]byte, error) { return d.lookup(ctx, mod, esc) })
+	return d.share(ctx, path, func(ctx context.Context) ([]byte, error) { return d.lookup(ctx, mod, path) })
 }
 
 func lookupPath(mod module.Version) (string, error) {
@@ -212,16 +238,23 @@ func lookupPath(mod module.Version) (string, error) {
 }
 
 // share makes concurrent calls for one key one call, which no caller's leaving
-// can spoil.
+// can spoil; Close ends it.
 func (d *DB) share(ctx context.Context, key string, f func(context.Context) ([]byte, error)) ([]byte, error) {
 	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil, errClosed
+	}
 	fl := d.flights[key]
 	if fl == nil {
 		fl = &flight{done: make(chan struct{})}
 		d.flights[key] = fl
 		d.bg.Go(func() {
-			// The database's budget, not the first caller's, bounds the call.
-			fl.data, fl.err = f(context.WithoutCancel(ctx))
+			// The remotes' budgets, not the first caller's, bound the call.
+			ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+			defer cancel(nil)
+			defer context.AfterFunc(d.ctx, func() { cancel(errClosed) })()
+			fl.data, fl.err = f(ctx)
 			d.mu.Lock()
 			delete(d.flights, key)
 			d.mu.Unlock()
@@ -237,67 +270,113 @@ func (d *DB) share(ctx context.Context, key string, f func(context.Context) ([]b
 	}
 }
 
+var errClosed = fmt.Errorf("%w: its configuration was replaced, or the program ends", ErrUnreachable)
+
 func (d *DB) lookup(ctx context.Context, mod module.Version, path string) ([]byte, error) {
-	if data, err := d.c.Cache.ReadFile(d.c.Dir + path); err == nil {
-		if d.proveCached(mod, data) {
-			return data, nil
-		}
+	if data, err := d.c.Cache.ReadFile(d.c.Dir + path); err == nil && d.wasProven(mod, data) {
+		return data, nil
 	}
-	var unknown, trouble, unsupported []error
-	for _, w := range d.ways {
+	var o outcome
+	for _, w := range d.order() {
 		data, err := d.get(ctx, w, path)
 		if err == nil {
-			if err = d.prove(w, mod, path, data); err == nil {
-				d.completeTiles(ctx, w, data)
+			if data, err = d.prove(ctx, w, mod, path, data); err == nil {
 				return data, nil
 			}
 		}
-		switch {
-		case errors.Is(err, errUnsupported):
-			unsupported = append(unsupported, err) // says nothing about any module
-		case errors.Is(err, fs.ErrNotExist):
-			unknown = append(unknown, fmt.Errorf("%s: %w", w.remote.Name(), err))
-		default:
-			trouble = append(trouble, err)
-		}
+		o.add(w, err)
 	}
-	for _, err := range trouble {
-		if errors.Is(err, ErrSecurity) {
-			return nil, err
-		}
-	}
-	if len(unknown) > 0 && len(trouble) == 0 {
-		return nil, fmt.Errorf("%w: %s@%s", ErrUnknown, mod.Path, mod.Version)
-	}
-	return nil, d.unreachable(slices.Concat(trouble, unknown, unsupported))
+	return nil, o.err(fmt.Errorf("%w: %s@%s", ErrUnknown, mod.Path, mod.Version))
 }
 
-func (d *DB) unreachable(errs []error) error {
-	if len(errs) == 0 {
-		return fmt.Errorf("%w: nothing is configured to ask for it", ErrUnreachable)
-	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(errs...))
-}
-
-// proveCached checks a cached record's signature against the key; that it is in
-// the tree was proven before it was cached.
-func (d *DB) proveCached(mod module.Version, data []byte) bool {
-	_, text, tree, err := tlog.ParseRecord(data)
-	if err != nil || !bytes.Contains(text, []byte(mod.Path+" "+mod.Version+" ")) {
+// wasProven checks a cached record against the request and the key; that it is
+// in the tree was proven before it was cached.
+func (d *DB) wasProven(mod module.Version, data []byte) bool {
+	id, text, msg, err := tlog.ParseRecord(data)
+	if err != nil {
 		return false
 	}
-	_, err = note.Open(tree, note.VerifierList(d.verifier))
-	return err == nil
+	if zip, gomod := hashes(text, mod); zip == "" && gomod == "" {
+		return false
+	}
+	tree, err := d.openTree(msg)
+	return err == nil && id < tree.N
+}
+
+// An outcome is what the remotes said that had no answer.
+type outcome struct {
+	trouble     []error
+	unsupported []error // of proxies that do not mirror the database
+	missing     bool    // somebody said there is no such thing
+	surely      bool    // the database itself did
+}
+
+func (o *outcome) add(w *way, err error) {
+	switch {
+	case errors.Is(err, errUnsupported):
+		o.unsupported = append(o.unsupported, err)
+	case errors.Is(err, fs.ErrNotExist):
+		o.missing = true
+		o.surely = o.surely || !w.remote.Mirror()
+	default:
+		o.trouble = append(o.trouble, err)
+	}
+}
+
+// err is missing if that is sure: because the database says so, or everybody
+// who could be asked. A forgery comes first, since somebody has to look into it.
+func (o *outcome) err(missing error) error {
+	for _, err := range o.trouble {
+		if errors.Is(err, ErrSecurity) {
+			return err
+		}
+	}
+	switch {
+	case o.surely || o.missing && len(o.trouble) == 0:
+		return missing
+	case len(o.trouble) > 0:
+		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(o.trouble...))
+	case len(o.unsupported) > 0:
+		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(o.unsupported...))
+	}
+	return fmt.Errorf("%w: nothing is configured to ask for it", ErrUnreachable)
+}
+
+// order is the remotes as they are asked: those that were in trouble last.
+func (d *DB) order() []*way {
+	now := time.Now()
+	var up, down []*way
+	for _, w := range d.ways {
+		w.mu.Lock()
+		late := now.Before(w.down)
+		w.mu.Unlock()
+		if late {
+			down = append(down, w)
+		} else {
+			up = append(up, w)
+		}
+	}
+	return append(up, down...)
 }
 
 // get asks one remote, within its budget.
-func (d *DB) get(ctx context.Context, w *way, path string) ([]byte, error) {
+func (d *DB) get(ctx context.Context, w *way, path string) (data []byte, err error) {
 	if w.remote.Mirror() {
-		if err := d.mirrors(ctx, w); err != nil {
-			return nil, err
-		}
+		err = d.mirrors(ctx, w)
 	}
-	return d.ask(ctx, w, path)
+	if err == nil {
+		data, err = d.ask(ctx, w, path)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case errors.Is(err, errUnsupported):
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+		d.good, d.bad = true, nil
+	default:
+		d.good, d.bad, d.badAt = false, err, time.Now()
+	}
+	return data, err
 }
 
 func (d *DB) ask(ctx context.Context, w *way, path string) ([]byte, error) {
@@ -307,14 +386,17 @@ func (d *DB) ask(ctx context.Context, w *way, path string) ([]byte, error) {
 	if err == nil && len(data) > maxAnswer {
 		err = fmt.Errorf("%s: the answer is larger than %d bytes", w.remote.Name(), maxAnswer)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		d.lastGood, d.badErr = time.Now(), nil
-	} else {
-		d.lastBad, d.badErr = time.Now(), err
-	}
+	w.trouble(err != nil && !errors.Is(err, fs.ErrNotExist))
 	return data, err
+}
+
+// trouble takes note of whether the remote is in trouble.
+func (w *way) trouble(is bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down = (time.Time{}); is {
+		w.down = time.Now().Add(downFresh)
+	}
 }
 
 var errTimeout = fmt.Errorf("the checksum database's time budget is spent: %w", context.DeadlineExceeded)
@@ -323,8 +405,8 @@ var errTimeout = fmt.Errorf("the checksum database's time budget is spent: %w", 
 // answer about any module.
 var errUnsupported = errors.New("does not mirror this checksum database")
 
-// mirrors finds out once whether a proxy supports the database, as the go
-// command does before it asks anything else.
+// mirrors finds out whether a proxy supports the database, as the go command
+// does before it asks anything else.
 func (d *DB) mirrors(ctx context.Context, w *way) error {
 	w.mu.Lock()
 	known, until := w.supported, w.unsupported
@@ -336,271 +418,448 @@ func (d *DB) mirrors(ctx context.Context, w *way) error {
 	if time.Now().Before(until) {
 		return no
 	}
-	_, err := d.ask(ctx, w, "/supported")
+	const path = "/supported"
+	_, err := w.once(path, func() ([]byte, error) { return d.ask(ctx, w, path) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(w.asked, path)
 	switch {
 	case err == nil:
 		w.supported = true
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		w.unsupported = time.Now().Add(10 * time.Minute)
+		w.unsupported = time.Now().Add(unsupportedFresh)
 		return no
 	}
 	return err
 }
 
-// prove checks a record that a remote gave, and caches it.
-func (d *DB) prove(w *way, mod module.Version, path string, data []byte) error {
+// once makes concurrent calls for one path one call, and remembers what it
+// answered; failures are not remembered.
+func (w *way) once(path string, f func() ([]byte, error)) ([]byte, error) {
 	w.mu.Lock()
-	if w.client == nil || w.used >= clientLookups {
-		w.ops = &ops{d: d, w: w, given: map[string][]byte{}}
-		w.client, w.used = sumdb.NewClient(w.ops), 0
-	}
-	client, o := w.client, w.ops
-	w.used++
-	w.mu.Unlock()
-
-	o.give(path, data)
-	_, err := client.Lookup(mod.Path, mod.Version)
-	if err == nil && !o.taken(path) {
-		// The client answered from its memory (the cache cannot be written), so
-		// these bytes are not what it proved. A new client proves them.
-		w.mu.Lock()
-		w.client = nil
+	fl := w.asked[path]
+	if fl != nil {
 		w.mu.Unlock()
-		return d.prove(w, mod, path, data)
+		<-fl.done
+		return fl.data, fl.err
 	}
-	if err == nil {
-		return nil
+	if w.asked == nil || len(w.asked) >= keptTiles {
+		w.asked = map[string]*flight{}
 	}
-	// A client remembers its failures for good.
-	w.mu.Lock()
-	if w.client == client {
-		w.client = nil
-	}
+	fl = &flight{done: make(chan struct{})}
+	w.asked[path] = fl
 	w.mu.Unlock()
-	if msg := o.security(); msg != "" {
-		d.c.Log(msg)
-		return fmt.Errorf("%s: %w", w.remote.Name(), ErrSecurity)
+	fl.data, fl.err = f()
+	close(fl.done)
+	if fl.err != nil {
+		w.mu.Lock()
+		if w.asked[path] == fl {
+			delete(w.asked, path)
+		}
+		w.mu.Unlock()
 	}
-	if rerr := o.remoteErr(); rerr != nil {
-		return fmt.Errorf("%s: the proof cannot be read: %w", w.remote.Name(), hideNotExist{rerr})
-	}
-	return fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err)
+	return fl.data, fl.err
 }
 
-type hideNotExist struct{ err error }
+// forget drops what the remote has answered: some of it is wrong.
+func (w *way) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = nil
+}
 
-func (h hideNotExist) Error() string { return h.err.Error() }
-
-// completeTiles makes the tiles of a record's own tree head complete in the
-// cache, so that a client that starts from this head can prove it with nothing
-// but our cache. Failure costs only that.
-func (d *DB) completeTiles(ctx context.Context, w *way, data []byte) {
-	id, _, msg, err := tlog.ParseRecord(data)
+// prove checks a record that a remote gave, and caches it. It returns the record
+// with the newest tree head that it was proven in.
+//
+// That makes the cache complete: whatever was looked up can be proven from its
+// files alone, by a client that looks things up in any order. Such a client
+// meets only tree heads H of the chain that ours has gone, H1 < H2 < …, for
+// which it reads the tiles of three kinds of hashes: those that make up H, those
+// that make up an older head, and the records. All of them were read, and so
+// cached, when H was ours; where ours went on to the next, the tiles that were
+// partial at the edge of H were read again as they are there, because those are
+// the ones that hold the hashes that make up H, which the consistency of the two
+// heads is proven by. Full tiles stay as they are.
+func (d *DB) prove(ctx context.Context, w *way, mod module.Version, path string, data []byte) ([]byte, error) {
+	forged := func(err error) ([]byte, error) {
+		w.trouble(true)
+		return nil, fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err)
+	}
+	_, text, msg, err := tlog.ParseRecord(data)
 	if err != nil {
-		return
+		w.trouble(true)
+		return nil, fmt.Errorf("%s: the answer is no record of a checksum database", w.remote.Name())
+	}
+	if zip, gomod := hashes(text, mod); zip == "" && gomod == "" {
+		return forged(errors.New("it is the record of another module version"))
 	}
 	tree, err := d.openTree(msg)
 	if err != nil {
-		return
+		return forged(err)
 	}
-	r := &tileReader{d: d, ctx: ctx, first: w}
-	if _, err := tlog.TileHashReader(tree, r).ReadHashes([]int64{tlog.StoredHashIndex(0, id)}); err != nil {
-		d.c.Log(fmt.Sprintf("checksum database %s: tiles for offline proofs are incomplete: %v", d.name, err))
-	}
-}
-
-// completeEdge reads the tiles that were partial at the end of the old tree as
-// they are in the new one. With them, whatever was provable in the old tree is
-// provable in the new one from the cache alone: all other tiles on the way from
-// a record to the root were full and stay as they are.
-func (d *DB) completeEdge(w *way, oldN int64, tree tlog.Tree) {
-	var want []int64
-	for level := 0; ; level++ {
-		n := oldN >> (tileHeight * level)
-		if n == 0 {
+	// A tile in the cache that is wrong would spoil every proof for good; so
+	// where a proof fails that used one, it is tried once more without.
+	for _, fresh := range []bool{false, true} {
+		o := &ops{d: d, ctx: ctx, w: w, path: path, data: data, fresh: fresh}
+		// A client of its own, because a client remembers its failures.
+		_, err = sumdb.NewClient(o).Lookup(mod.Path, mod.Version)
+		switch {
+		case err == nil:
+			o.flush()
+			if o.tree.N > tree.N {
+				data = slices.Concat(data[:len(data)-len(msg)], o.head)
+			}
+			d.cache(d.c.Dir+path, data)
+			return data, nil
+		case o.local != nil:
+			return nil, fmt.Errorf("the tree head seen last cannot be read: %w", hideNotExist{o.local})
+		case o.security != "":
+			d.c.Log(o.security)
+			err = errors.New("it contradicts the tree seen before")
+		case o.remote != nil:
+			return nil, fmt.Errorf("the proof cannot be read: %w", hideNotExist{o.remote})
+		}
+		w.forget()
+		if o.security != "" || !o.fromCache {
 			break
 		}
-		if n%(1<<tileHeight) != 0 {
-			want = append(want, tlog.StoredHashIndex(tileHeight*level, n&^(1<<tileHeight-1)))
-		}
 	}
-	if len(want) == 0 {
-		return
-	}
-	r := &tileReader{d: d, ctx: d.ctx, first: w}
-	if _, err := tlog.TileHashReader(tree, r).ReadHashes(want); err != nil && d.ctx.Err() == nil {
-		d.c.Log(fmt.Sprintf("checksum database %s: tiles for offline proofs are incomplete: %v", d.name, err))
-	}
+	return forged(err)
+}
+
+// hideNotExist hides that err matches fs.ErrNotExist: what a proof lacks is not
+// what was asked for.
+type hideNotExist struct{ err error }
+
+func (h hideNotExist) Error() string      { return h.err.Error() }
+func (h hideNotExist) As(target any) bool { return errors.As(h.err, target) }
+func (h hideNotExist) Is(target error) bool {
+	return target != fs.ErrNotExist && errors.Is(h.err, target)
 }
 
 // openTree verifies a signed tree head.
 func (d *DB) openTree(msg []byte) (tlog.Tree, error) {
 	n, err := note.Open(msg, note.VerifierList(d.verifier))
 	if err != nil {
-		return tlog.Tree{}, fmt.Errorf("%w: %w", ErrSecurity, err)
+		return tlog.Tree{}, err
 	}
 	return tlog.ParseTree([]byte(n.Text))
 }
 
-// head is the latest tree head that we have proven, and its size; nil before
-// the first.
-func (d *DB) head() ([]byte, tlog.Tree) {
-	msg, err := d.c.Cache.ReadFile(d.c.Dir + "/latest")
-	if err != nil || len(msg) == 0 {
-		return nil, tlog.Tree{}
+// head is the latest tree head that was proven, and its tree; nil before the
+// first. A head that is not of our key belongs to another database, which had
+// the same name before, and is none.
+func (d *DB) head() ([]byte, tlog.Tree, error) {
+	d.mu.Lock()
+	msg := d.kept
+	d.mu.Unlock()
+	if msg == nil {
+		var err error
+		msg, err = d.c.Cache.ReadFile(d.c.Dir + "/latest")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, tlog.Tree{}, err
+		}
 	}
 	tree, err := d.openTree(msg)
 	if err != nil {
-		return nil, tlog.Tree{}
+		return nil, tlog.Tree{}, nil
 	}
-	return msg, tree
+	return msg, tree, nil
 }
 
-// Latest is a signed tree head of the database, as /latest gives it: the remote's
-// where one answers, else the one seen last.
-func (d *DB) Latest(ctx context.Context) ([]byte, error) {
-	msg, _ := d.head()
+// swapHead replaces the head old by new, which was proven to follow it.
+func (d *DB) swapHead(old, new []byte) error {
 	d.mu.Lock()
-	fresh := time.Since(d.headAt) < headFresh
+	kept, base := d.kept, d.base
+	d.mu.Unlock()
+	switch {
+	case kept != nil && !bytes.Equal(kept, old):
+		return sumdb.ErrWriteConflict
+	case kept == nil && len(old) > 0:
+		base = old
+	case kept == nil:
+		base = nil
+		if data, err := d.c.Cache.ReadFile(d.c.Dir + "/latest"); err == nil {
+			if _, err := d.openTree(data); err != nil {
+				base = data // what head takes for none
+			}
+		}
+	}
+	err := d.c.Cache.SwapFile(d.c.Dir+"/latest", base, new)
+	if err != nil && kept == nil && errors.Is(err, d.c.Conflict) {
+		return sumdb.ErrWriteConflict
+	}
+	d.wrote(err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case !bytes.Equal(d.kept, kept):
+		return sumdb.ErrWriteConflict
+	case err == nil:
+		d.kept, d.base = nil, nil
+	default:
+		// A store that cannot be written costs the memory of the head across
+		// restarts, not the build.
+		d.kept, d.base = new, base
+	}
+	return nil
+}
+
+func (d *DB) cache(name string, data []byte) { d.wrote(d.c.Cache.WriteFile(name, data)) }
+
+// wrote logs the first failure of a row.
+func (d *DB) wrote(err error) {
+	d.mu.Lock()
+	first := err != nil && !d.unwritable
+	d.unwritable = err != nil
+	d.mu.Unlock()
+	if first {
+		d.c.Log(fmt.Sprintf("checksum database %s: answers are not kept: %v", d.name, err))
+	}
+}
+
+// Latest is a signed tree head of the database, as /latest gives it: the newest
+// that we know of, asking for a newer one after a minute. One that is newer than
+// the one lookups were proven by is for the client to prove.
+func (d *DB) Latest(ctx context.Context) ([]byte, error) {
+	newest := func() ([]byte, int64) {
+		msg, tree, _ := d.head()
+		d.mu.Lock()
+		seen := d.seen
+		d.mu.Unlock()
+		if t, err := d.openTree(seen); err == nil && (msg == nil || t.N > tree.N) {
+			return seen, t.N
+		}
+		return msg, tree.N
+	}
+	msg, _ := newest()
+	d.mu.Lock()
+	fresh := time.Since(d.seenAt) < headFresh || d.bad != nil && time.Since(d.badAt) < downFresh
 	d.mu.Unlock()
 	if msg != nil && fresh {
 		return msg, nil
 	}
 	got, err := d.share(ctx, "/latest", func(ctx context.Context) ([]byte, error) {
-		var errs []error
-		for _, w := range d.ways {
+		var o outcome
+		for _, w := range d.order() {
 			data, err := d.get(ctx, w, "/latest")
-			if err == nil {
-				if _, err = d.openTree(data); err == nil {
-					d.mu.Lock()
-					d.headAt = time.Now()
-					d.mu.Unlock()
-					return data, nil
-				}
+			if err != nil {
+				o.add(w, hideNotExist{err})
+				continue
 			}
-			errs = append(errs, err)
+			tree, err := d.openTree(data)
+			if err != nil {
+				w.trouble(true)
+				o.add(w, fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err))
+				continue
+			}
+			msg, n := newest()
+			d.mu.Lock()
+			if d.seenAt = time.Now(); msg == nil || tree.N > n {
+				d.seen, msg = data, data
+			}
+			d.mu.Unlock()
+			return msg, nil
 		}
-		return nil, d.unreachable(errs)
+		return nil, o.err(nil)
 	})
-	if err != nil && msg != nil {
+	if err != nil && msg != nil && ctx.Err() == nil {
 		return msg, nil
 	}
 	return got, err
 }
 
-// Tile is the content of a tile, as /tile/H/L/N[.p/W] gives it. Hash tiles that
-// lie within the proven tree are proven before they are cached; others, and data
+// Tile is the content of a tile, as /tile/8/L/N[.p/W] gives it. Hash tiles that
+// lie within the proven tree are proven, and then cached; others, and data
 // tiles, are handed on as they come, for the client to prove. The error matches
-// fs.ErrNotExist if the path is no tile or the database has none there.
+// fs.ErrNotExist if the path is no tile or the database has none there; else
+// ErrUnreachable, ErrSecurity or the context's cause.
 func (d *DB) Tile(ctx context.Context, path string) ([]byte, error) {
 	t, err := tlog.ParseTilePath(strings.TrimPrefix(path, "/"))
-	if err != nil {
+	if err != nil || t.H != tileHeight || t.L > maxLevel || t.N >= maxTile {
 		return nil, &noTileError{path}
 	}
-	return d.share(ctx, path, func(ctx context.Context) ([]byte, error) {
-		r := &tileReader{d: d, ctx: ctx}
-		if t.L < 0 || t.H != tileHeight {
-			return r.fetch(t)
+	return d.share(ctx, "/"+t.Path(), func(ctx context.Context) ([]byte, error) {
+		if t.L < 0 {
+			return d.anyTile(ctx, t, d.tile)
 		}
-		if data, ok := r.cached(t); ok {
+		if data, ok := d.cached(t); ok {
 			return data, nil
 		}
-		// Within our head: prove it, which caches it as wide as the head has it.
-		if _, tree := d.head(); tree.N>>(tileHeight*t.L) >= t.N<<tileHeight+int64(t.W) {
-			index := tlog.StoredHashIndex(tileHeight*t.L, t.N<<tileHeight)
-			if _, err := tlog.TileHashReader(tree, r).ReadHashes([]int64{index}); err != nil {
-				return nil, err
-			}
-			if data, ok := r.cached(t); ok {
-				return data, nil
-			}
+		_, tree, err := d.head()
+		if err == nil && tree.N>>(tileHeight*t.L) >= t.N<<tileHeight+int64(t.W) {
+			return d.anyTile(ctx, t, func(ctx context.Context, w *way, t tlog.Tile) ([]byte, error) { return d.provenTile(ctx, w, tree, t) })
 		}
-		return r.fetch(t)
+		return d.anyTile(ctx, t, d.tile)
 	})
+}
+
+// anyTile asks the remotes in turn.
+func (d *DB) anyTile(ctx context.Context, t tlog.Tile, read func(context.Context, *way, tlog.Tile) ([]byte, error)) ([]byte, error) {
+	var o outcome
+	for _, w := range d.order() {
+		data, err := read(ctx, w, t)
+		if err == nil {
+			return data, nil
+		}
+		o.add(w, err)
+	}
+	return nil, o.err(&noTileError{"/" + t.Path()})
 }
 
 type noTileError struct{ path string }
 
-func (e *noTileError) Error() string        { return e.path + " is no tile" }
+func (e *noTileError) Error() string        { return e.path + " is no tile of the checksum database" }
 func (e *noTileError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Reachable reports whether we can serve the database: because it answers, or
 // because we have answers of it. It asks it if nothing is known.
 func (d *DB) Reachable(ctx context.Context) error {
-	if msg, _ := d.head(); msg != nil {
+	if msg, _, _ := d.head(); msg != nil {
 		return nil
 	}
 	d.mu.Lock()
-	good, bad, err := d.lastGood, d.lastBad, d.badErr
+	good, bad, at := d.good, d.bad, d.badAt
 	d.mu.Unlock()
-	if good.After(bad) {
+	if good {
 		return nil
 	}
-	if time.Since(bad) < downFresh && err != nil {
-		return d.unreachable([]error{err})
+	if bad != nil && time.Since(at) < downFresh {
+		return fmt.Errorf("%w: %w", ErrUnreachable, bad)
 	}
-	_, err = d.Latest(ctx)
+	_, err := d.Latest(ctx)
 	return err
 }
 
-// ops is one sumdb.Client's access to the world.
-type ops struct {
-	d *DB
-	w *way
-
-	mu    sync.Mutex
-	given map[string][]byte // answers already fetched, by path
-	sec   string
-	rerr  error
-}
-
-func (o *ops) give(path string, data []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.given[path] = data
-}
-
-// taken reports whether the answer given for path was used, and forgets it.
-func (o *ops) taken(path string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	_, left := o.given[path]
-	delete(o.given, path)
-	return !left
-}
-
-func (o *ops) security() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.sec
-}
-
-func (o *ops) remoteErr() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.rerr
-}
-
-// ReadRemote implements sumdb.ClientOps. Lookups were fetched before, with their
-// errors told apart; so it is asked for tiles.
-func (o *ops) ReadRemote(path string) ([]byte, error) {
-	o.mu.Lock()
-	data, ok := o.given[path]
-	delete(o.given, path)
-	o.mu.Unlock()
-	if ok {
-		return data, nil
+// tile reads a tile from a remote, or a partial one from the full one that may
+// have taken its place. Its size is right, and nothing else is known of it.
+func (d *DB) tile(ctx context.Context, w *way, t tlog.Tile) ([]byte, error) {
+	data, err := d.get(ctx, w, "/"+t.Path())
+	if t.L < 0 {
+		return data, err
 	}
-	data, err := o.d.get(o.d.ctx, o.w, path)
-	if err != nil {
-		o.mu.Lock()
-		o.rerr = err
-		o.mu.Unlock()
+	size := t.W * tlog.HashSize
+	if errors.Is(err, fs.ErrNotExist) && t.W < fullTile {
+		full := t
+		full.W = fullTile
+		if data, err = d.get(ctx, w, "/"+full.Path()); err == nil && len(data) == fullTile*tlog.HashSize {
+			data = data[:size]
+		}
+	}
+	if err == nil && len(data) != size {
+		w.trouble(true)
+		err = fmt.Errorf("%s: %s has %d bytes, want %d", w.remote.Name(), t.Path(), len(data), size)
 	}
 	return data, err
+}
+
+// cached reads a hash tile from the cache, as wide as it is asked for.
+func (d *DB) cached(t tlog.Tile) ([]byte, bool) {
+	data, err := d.c.Cache.ReadFile(d.c.Dir + "/" + t.Path())
+	return data, err == nil && len(data) == t.W*tlog.HashSize
+}
+
+// provenTile reads a tile that lies within tree, proves it and caches it as wide
+// as the tree has it; so it needs no remote for a narrower one than the cache has.
+func (d *DB) provenTile(ctx context.Context, w *way, tree tlog.Tree, t tlog.Tile) ([]byte, error) {
+	index := tlog.StoredHashIndex(tileHeight*t.L, t.N<<tileHeight)
+	wide := t
+	wide.W = int(min(tree.N>>(tileHeight*t.L)-t.N<<tileHeight, fullTile))
+	var err error
+	for _, fresh := range []bool{false, true} { // as in prove
+		o := &ops{d: d, ctx: ctx, w: w, fresh: fresh}
+		_, err = tlog.TileHashReader(tree, o).ReadHashes([]int64{index})
+		if err == nil {
+			o.flush()
+			return o.tiles[wide][:t.W*tlog.HashSize], nil
+		}
+		if o.remote != nil { // a 404 is trouble too: the tree has the tile
+			return nil, fmt.Errorf("the tile and its proof cannot be read: %w", hideNotExist{o.remote})
+		}
+		w.forget()
+		if !o.fromCache {
+			break
+		}
+	}
+	w.trouble(true)
+	return nil, fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err)
+}
+
+// An ops is what one proof knows of the world: the sumdb.ClientOps of a client
+// that looks up one record, and the tlog.TileReader of the proof of one tile.
+// What is proven is written to the cache by flush only, so that a proof that
+// fails in the end leaves nothing behind: the tiles of a forked tree are proven,
+// in the wrong tree.
+type ops struct {
+	d     *DB
+	ctx   context.Context
+	w     *way
+	path  string // of the lookup
+	data  []byte // what the remote answered to it
+	fresh bool   // read no tiles from the cache
+
+	// The following may be read without mu when the proof has ended.
+	mu        sync.Mutex // guards the following
+	tiles     map[tlog.Tile][]byte
+	fromCache bool // a tile was read from the cache
+	head      []byte
+	tree      tlog.Tree // of head: the newest that the client has by us
+	security  string    // the evidence of a fork
+	remote    error     // why a tile cannot be read
+	local     error     // why the head cannot be read
+}
+
+func (o *ops) set(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f()
+}
+
+// flush writes the tiles that were proven to the cache.
+func (o *ops) flush() {
+	var tiles map[tlog.Tile][]byte
+	o.set(func() { tiles = maps.Clone(o.tiles) })
+	for t, data := range tiles {
+		name := o.d.c.Dir + "/" + t.Path()
+		if old, err := o.d.c.Cache.ReadFile(name); err != nil || !bytes.Equal(old, data) {
+			o.d.cache(name, data)
+		}
+	}
+}
+
+// tile reads a tile from the remote.
+func (o *ops) tile(t tlog.Tile) ([]byte, error) {
+	data, err := o.w.once("/"+t.Path(), func() ([]byte, error) { return o.d.tile(o.ctx, o.w, t) })
+	if err != nil {
+		o.set(func() { o.remote = err })
+	}
+	return data, err
+}
+
+// cached reads a tile from the cache.
+func (o *ops) cached(t tlog.Tile) ([]byte, bool) {
+	if o.fresh {
+		return nil, false
+	}
+	data, ok := o.d.cached(t)
+	if ok {
+		o.set(func() { o.fromCache = true })
+	}
+	return data, ok
+}
+
+// ReadRemote implements sumdb.ClientOps. The record was fetched before, with its
+// failures told apart; so it is asked for tiles.
+func (o *ops) ReadRemote(path string) ([]byte, error) {
+	if path == o.path {
+		return o.data, nil
+	}
+	t, err := tlog.ParseTilePath(strings.TrimPrefix(path, "/"))
+	if err != nil {
+		return nil, err
+	}
+	return o.tile(t)
 }
 
 // ReadConfig implements sumdb.ClientOps.
@@ -608,62 +867,36 @@ func (o *ops) ReadConfig(file string) ([]byte, error) {
 	if file == "key" {
 		return []byte(o.d.c.Key), nil
 	}
-	data, err := o.d.c.Cache.ReadFile(o.d.file(file))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return data, err
-}
-
-// WriteConfig implements sumdb.ClientOps: it moves the tree head forward.
-func (o *ops) WriteConfig(file string, old, new []byte) error {
-	err := o.d.c.Cache.SwapFile(o.d.file(file), old, new)
-	if errors.Is(err, o.d.c.Conflict) {
-		return sumdb.ErrWriteConflict
-	}
-	if err != nil {
-		// A store that cannot be written costs the memory of the head across
-		// restarts, not the build.
-		o.d.c.Log(fmt.Sprintf("checksum database %s: the tree head is not kept: %v", o.d.name, err))
-		return nil
-	}
-	before, berr := o.d.openTree(old)
-	after, aerr := o.d.openTree(new)
-	if berr == nil && aerr == nil && o.d.ctx.Err() == nil {
-		o.d.bg.Go(func() { o.d.completeEdge(o.w, before.N, after) })
-	}
-	return nil
-}
-
-// ReadCache implements sumdb.ClientOps. Lookups never come from the cache here:
-// they were given.
-func (o *ops) ReadCache(file string) ([]byte, error) {
-	if rest, ok := strings.CutPrefix(file, o.d.name+"/lookup/"); ok {
-		o.mu.Lock()
-		_, given := o.given["/lookup/"+rest]
-		o.mu.Unlock()
-		if given {
-			return nil, fs.ErrNotExist
+	msg, tree, err := o.d.head()
+	o.set(func() {
+		if o.local = err; err == nil && tree.N > o.tree.N {
+			o.head, o.tree = msg, tree
 		}
-	}
+	})
+	return msg, err
+}
+
+// WriteConfig implements sumdb.ClientOps: it moves the tree head forward. The
+// tiles that it was proven by are there before it is, even after a crash.
+func (o *ops) WriteConfig(_ string, old, new []byte) error {
+	o.flush()
+	return o.d.swapHead(old, new)
+}
+
+// ReadCache implements sumdb.ClientOps. Records never come from the cache here.
+func (o *ops) ReadCache(file string) ([]byte, error) {
 	if t, err := tlog.ParseTilePath(strings.TrimPrefix(file, o.d.name+"/")); err == nil {
-		if data, ok := (&tileReader{d: o.d}).cached(t); ok {
+		if data, ok := o.cached(t); ok {
 			return data, nil
 		}
-		return nil, fs.ErrNotExist
 	}
-	return o.d.c.Cache.ReadFile(o.d.file(file))
+	return nil, fs.ErrNotExist
 }
 
-// WriteCache implements sumdb.ClientOps.
-func (o *ops) WriteCache(file string, data []byte) { o.d.cache(file, data) }
-
-// file is where the cache has what sumdb.Client calls NAME/….
-func (d *DB) file(name string) string { return d.c.Dir + strings.TrimPrefix(name, d.name) }
-
-func (d *DB) cache(file string, data []byte) {
-	if err := d.c.Cache.WriteFile(d.file(file), data); err != nil {
-		d.c.Log(fmt.Sprintf("checksum database %s: not cached: %v", d.name, err))
+// WriteCache implements sumdb.ClientOps: the tile has been proven.
+func (o *ops) WriteCache(file string, data []byte) {
+	if t, err := tlog.ParseTilePath(strings.TrimPrefix(file, o.d.name+"/")); err == nil {
+		o.SaveTiles([]tlog.Tile{t}, [][]byte{data})
 	}
 }
 
@@ -671,35 +904,22 @@ func (d *DB) cache(file string, data []byte) {
 func (o *ops) Log(msg string) { o.d.c.Log(msg) }
 
 // SecurityError implements sumdb.ClientOps.
-func (o *ops) SecurityError(msg string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.sec = msg
-}
-
-// A tileReader reads tiles from the cache or the remotes, and caches what has
-// been proven. It implements tlog.TileReader.
-type tileReader struct {
-	d     *DB
-	ctx   context.Context
-	first *way // asked first; may be nil
-}
+func (o *ops) SecurityError(msg string) { o.set(func() { o.security = msg }) }
 
 // Height implements tlog.TileReader.
-func (r *tileReader) Height() int { return tileHeight }
+func (o *ops) Height() int { return tileHeight }
 
 // ReadTiles implements tlog.TileReader.
-func (r *tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+func (o *ops) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	data := make([][]byte, len(tiles))
 	errs := make([]error, len(tiles))
 	var wg sync.WaitGroup
 	for i, t := range tiles {
 		wg.Go(func() {
-			if cached, ok := r.cached(t); ok {
-				data[i] = cached
-				return
+			ok := false
+			if data[i], ok = o.cached(t); !ok {
+				data[i], errs[i] = o.tile(t)
 			}
-			data[i], errs[i] = r.fetch(t)
 		})
 	}
 	wg.Wait()
@@ -707,73 +927,13 @@ func (r *tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 }
 
 // SaveTiles implements tlog.TileReader: the tiles have been proven.
-func (r *tileReader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
-	for i, t := range tiles {
-		if _, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + t.Path()); err != nil {
-			r.d.cache(r.d.name+"/"+t.Path(), data[i]) // as sumdb.Client names it
+func (o *ops) SaveTiles(tiles []tlog.Tile, data [][]byte) {
+	o.set(func() {
+		if o.tiles == nil {
+			o.tiles = map[tlog.Tile][]byte{}
 		}
-	}
-}
-
-// cached reads a tile from the cache; a partial tile also from the front of the
-// full one.
-func (r *tileReader) cached(t tlog.Tile) ([]byte, bool) {
-	if data, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + t.Path()); err == nil {
-		return data, true
-	}
-	size := t.W * tlog.HashSize
-	full := t
-	full.W = 1 << t.H
-	if t.L >= 0 && full.W != t.W {
-		if data, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + full.Path()); err == nil && len(data) >= size {
-			return data[:size], true
+		for i, t := range tiles {
+			o.tiles[t] = data[i]
 		}
-		// The width of our own head is the other one that we are likely to have.
-		if _, tree := r.d.head(); tree.N > 0 {
-			if w := tree.N>>(t.H*t.L) - t.N<<t.H; w > int64(t.W) && w < int64(full.W) {
-				wide := t
-				wide.W = int(w)
-				if data, err := r.d.c.Cache.ReadFile(r.d.c.Dir + "/" + wide.Path()); err == nil && len(data) >= size {
-					return data[:size], true
-				}
-			}
-		}
-	}
-	return nil, false
-}
-
-// fetch reads a tile from the remotes, or a partial one from the full one that
-// may have taken its place.
-func (r *tileReader) fetch(t tlog.Tile) ([]byte, error) {
-	ways := r.d.ways
-	if r.first != nil {
-		ways = append([]*way{r.first}, ways...)
-	}
-	var errs []error
-	missing := len(ways) > 0
-	for i, w := range ways {
-		if i > 0 && w == r.first {
-			continue
-		}
-		data, err := r.d.get(r.ctx, w, "/"+t.Path())
-		if errors.Is(err, fs.ErrNotExist) && t.L >= 0 && t.W < 1<<t.H {
-			full := t
-			full.W = 1 << t.H
-			if data, err = r.d.get(r.ctx, w, "/"+full.Path()); err == nil && len(data) >= t.W*tlog.HashSize {
-				data = data[:t.W*tlog.HashSize]
-			}
-		}
-		if err == nil && t.L >= 0 && len(data) != t.W*tlog.HashSize {
-			err = fmt.Errorf("%s: %s has %d bytes, want %d", w.remote.Name(), t.Path(), len(data), t.W*tlog.HashSize)
-		}
-		if err == nil {
-			return data, nil
-		}
-		missing = missing && errors.Is(err, fs.ErrNotExist)
-		errs = append(errs, err)
-	}
-	if missing {
-		return nil, &noTileError{t.Path()}
-	}
-	return nil, r.d.unreachable(errs)
+	})
 }

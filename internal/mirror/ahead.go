@@ -3,10 +3,8 @@ package mirror
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"sync"
-	"time"
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
@@ -29,7 +27,7 @@ type clientModule struct {
 // .mod only; the .zip is fetched ahead for a client that has had the .mod of the
 // same version before.
 func (m *Mirror) lookAhead(req goproxy.Request, res *Result, client string) {
-	if m.settings.Load().LookAhead == 0 || !req.Immutable() {
+	if m.settings.Load().LookAhead <= 0 || !req.Immutable() {
 		return
 	}
 	switch req.Kind {
@@ -38,105 +36,95 @@ func (m *Mirror) lookAhead(req goproxy.Request, res *Result, client string) {
 		if _, ok := m.asked.GetIfPresent(clientModule{client, req.Module}); ok {
 			next = goproxy.Zip
 		}
-		m.fetchAhead(req.With(next))
+		m.fetchAhead(req.With(next), res.Source)
 	case goproxy.Mod:
-		m.asked.Set(clientModule{client, req.Module}, time.Now())
-		reqs, goVersion := goproxy.Requirements(res.Bytes)
+		m.asked.Set(clientModule{client, req.Module}, struct{}{})
+		if _, first := m.expanded.SetIfAbsent(req.Module, struct{}{}); !first || res.Bytes == nil {
+			return
+		}
 		// From go 1.17 on the go command prunes the graph here.
-		if len(res.Bytes) > 0 && (goVersion == "" || semver.Compare("v"+goVersion, "v1.17") < 0) {
-			for _, r := range reqs {
-				m.fetchAhead(goproxy.Request{Kind: goproxy.Mod, Module: r})
-			}
+		reqs, goVersion := goproxy.Requirements(res.Bytes)
+		if goVersion != "" && semver.Compare("v"+goVersion, "v1.17") >= 0 {
+			return
+		}
+		for _, r := range reqs {
+			m.fetchAhead(goproxy.Request{Kind: goproxy.Mod, Module: r}, "")
 		}
 	}
 }
 
+// An aheadQueue is what waits to be fetched ahead, in order.
+type aheadQueue struct {
+	known   map[goproxy.Request]bool // those waiting and those being fetched
+	waiting []goproxy.Request
+	workers int
+}
+
 // fetchAhead fetches req in the background, if there is room for it. Version
-// control is too dear to be asked on a guess.
-func (m *Mirror) fetchAhead(req goproxy.Request) {
-	links := m.Route(req.Module.Path).Chain.Links
-	if len(links) == 0 || links[0].Source.Kind() == upstream.Direct || links[0].Source.Kind() == upstream.Off {
-		return
+// control is too dear to be asked on a guess: neither for what it is asked first
+// for, nor for what belongs to something that came from it.
+func (m *Mirror) fetchAhead(req goproxy.Request, from string) {
+	for i, link := range m.Route(req.Module.Path).Chain.Links {
+		kind := link.Source.Kind()
+		if i == 0 && (kind == upstream.Direct || kind == upstream.Off) || kind == upstream.Direct && link.Source.Name() == from {
+			return
+		}
 	}
 	if _, err := m.c.Store.Record(req); err == nil || m.absent(req) != nil {
 		return
 	}
-	select {
-	case m.ahead <- struct{}{}:
-	default:
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := &m.ahead
+	switch {
+	case q.known[req]:
+		return
+	case len(q.waiting) >= maxQueued:
 		m.metrics.ahead.WithLabelValues("dropped").Inc()
 		return
 	}
-	m.bg.Go(func() {
-		defer func() { <-m.ahead }()
-		for m.ctx.Err() == nil {
-			// The place in the queue is held; how many of those run at once is the
-			// setting's.
-			if m.aheadRun.acquire(m.ctx, m.settings.Load().LookAhead) {
-				break
-			}
+	if q.known == nil {
+		q.known = map[goproxy.Request]bool{}
+	}
+	q.known[req] = true
+	q.waiting = append(q.waiting, req)
+	if q.workers < m.settings.Load().LookAhead && m.background("look-ahead", m.runAhead) {
+		q.workers++
+	}
+}
+
+// runAhead fetches what waits until nothing does, or there are more that do so
+// than the settings want.
+func (m *Mirror) runAhead() {
+	q := &m.ahead
+	next := func(done goproxy.Request) (goproxy.Request, bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(q.known, done)
+		if len(q.waiting) == 0 || m.ctx.Err() != nil || q.workers > m.settings.Load().LookAhead {
+			q.workers--
+			return goproxy.Request{}, false
 		}
-		defer m.aheadRun.release()
-		if m.ctx.Err() != nil {
-			return
-		}
-		res, err := m.artifact(m.ctx, req, Options{})
+		req := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		return req, true
+	}
+	for req, ok := next(goproxy.Request{}); ok; req, ok = next(req) {
+		// The whole of it: a zip that is still on its way is one that is fetched.
+		res, err := m.artifact(m.ctx, req, Options{Whole: true})
 		outcome := "fetched"
-		if err != nil {
+		switch {
+		case err == nil && res.Hit:
+			outcome = "hit"
+		case errors.Is(err, fs.ErrNotExist):
+			outcome = "missing"
+		case err != nil:
 			outcome = "failed"
-			if errors.Is(err, fs.ErrNotExist) {
-				outcome = "missing"
-			}
-		} else {
-			if res.Hit {
-				outcome = "hit"
-			}
+		}
+		if err == nil {
 			res.Close()
 		}
 		m.metrics.ahead.WithLabelValues(outcome).Inc()
-	})
-}
-
-// A gate lets a number of holders in at once, which may change while it is used.
-type gate struct {
-	mu      sync.Mutex
-	held    int
-	changed chan struct{}
-}
-
-// acquire waits for a place among limit holders. It is false if ctx ended, or if
-// the limit should be looked up again.
-func (g *gate) acquire(ctx context.Context, limit int) bool {
-	g.mu.Lock()
-	if g.held < max(limit, 1) {
-		g.held++
-		g.mu.Unlock()
-		return true
-	}
-	if g.changed == nil {
-		g.changed = make(chan struct{})
-	}
-	ch := g.changed
-	g.mu.Unlock()
-	select {
-	case <-ch:
-	case <-ctx.Done():
-		// Counted all the same, so that the holder's release is always right.
-		g.mu.Lock()
-		g.held++
-		g.mu.Unlock()
-		return true
-	}
-	return false
-}
-
-func (g *gate) release() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.held--
-	if g.changed != nil {
-		close(g.changed)
-		g.changed = nil
 	}
 }
 
@@ -154,17 +142,14 @@ type Fetched struct {
 func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, done func(Fetched)) {
 	ch := make(chan goproxy.Request)
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for range min(parallel, len(reqs)) {
+	var mu sync.Mutex // around done
+	for range min(max(parallel, 1), len(reqs)) {
 		wg.Go(func() {
 			for req := range ch {
 				f := Fetched{Request: req}
-				res, err := m.artifact(ctx, req, Options{})
+				res, err := m.artifact(ctx, req, Options{Whole: true})
 				if err == nil {
 					f.Hit, f.Size = res.Hit, res.Size
-					if res.Stream != nil {
-						f.Size, err = io.Copy(io.Discard, res.Stream)
-					}
 					res.Close()
 				}
 				f.Err = err

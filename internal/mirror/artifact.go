@@ -8,13 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/dirhash"
 
 	"github.com/modsluice/sluice/internal/checksum"
+	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/store"
 	"github.com/modsluice/sluice/internal/upstream"
@@ -36,55 +36,86 @@ const (
 	// neither the store nor the scratch directory takes them.
 	scratchMemory = 64 << 20
 	copyBuffer    = 64 << 10
+	// unvouched is how long a database that could not vouch in time is not asked
+	// again to do so: a build opens hundreds of modules, one after the other.
+	unvouched = 30 * time.Second
 )
 
-func stack() string { return string(debug.Stack()) }
+// maxLooks is how often a client is sent back to a store that has something for
+// one and not for the next.
+const maxLooks = 2
+
+// errStored is the outcome of a flight that found what it was to fetch: it was
+// stored between somebody's look and the flight's start.
+var errStored = errors.New("it is in the store by now")
 
 // artifact answers a request for a fixed version's file.
 func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (*Result, error) {
-	res, err := m.stored(ctx, req)
-	if err == nil {
-		note(ctx, "store", "hit", res.Source)
-		return res, nil
-	}
-	note(ctx, "store", "miss", err.Error())
-	if o.NoFetch {
-		// What is being fetched for others already is as good as here.
-		if f := m.underWay(req); f != nil {
-			return m.await(ctx, req, f, true)
+	for try := 0; ; try++ {
+		res, err := m.stored(ctx, req, false)
+		if err == nil {
+			note(ctx, "store", "hit", res.Source)
+			return res, nil
 		}
-		if res, err := m.stored(ctx, req); err == nil {
-			return res, nil // it came in between
+		note(ctx, "store", "miss", err.Error())
+		var f *flight
+		joined, whole := true, o.Whole
+		if o.NoFetch {
+			// What is being fetched for others already is as good as here.
+			whole = true
+			m.mu.Lock()
+			f = m.underWay(req)
+			m.mu.Unlock()
+			if f == nil {
+				if res, err := m.stored(ctx, req, false); err == nil {
+					return res, nil // it came in between
+				}
+				return nil, ErrNotCached
+			}
+		} else {
+			if err := m.absent(req); err != nil {
+				note(ctx, "mirror", "not found, remembered", "")
+				return nil, err
+			}
+			f, joined = m.join(ctx, req, func(ctx context.Context, f *flight) { m.fetch(ctx, req, f, try < maxLooks) })
 		}
-		return nil, ErrNotCached
+		if joined {
+			note(ctx, "mirror", "joined a fetch under way", "")
+		}
+		if res, err = m.await(ctx, req, f, whole); err != errStored || try > maxLooks {
+			return res, err
+		}
 	}
-	if err := m.absent(req); err != nil {
-		note(ctx, "mirror", "not found, remembered", "")
-		return nil, err
+}
+
+// fetch is the flight of an artifact. Unless it looks no more, it looks once more
+// at what may have changed since its first client looked; only here, where nobody
+// else does the same, unfit files are taken out of the store.
+func (m *Mirror) fetch(ctx context.Context, req goproxy.Request, f *flight, look bool) {
+	if look {
+		if res, err := m.stored(ctx, req, true); err == nil {
+			res.Close()
+			f.err = errStored
+			return
+		}
 	}
-	run := m.fetchSmall
+	if f.err = m.absent(req); f.err != nil {
+		return
+	}
 	if req.Kind == goproxy.Zip {
-		run = m.fetchZip
+		m.fetchZip(ctx, req, f, true)
+	} else {
+		m.fetchSmall(ctx, req, f, true)
 	}
-	f, joined := m.join(ctx, req, func(ctx context.Context, f *flight) { run(ctx, req, f, true) })
-	if joined {
-		note(ctx, "mirror", "joined a fetch under way", "")
-	}
-	return m.await(ctx, req, f, o.Whole)
 }
 
-// underWay is the flight for req, nil if there is none.
-func (m *Mirror) underWay(req goproxy.Request) *flight {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.flights[req]
-}
-
-// await waits for what a flight has to give to one client.
+// await waits for what a flight, which the caller has joined, has to give to one
+// client.
 func (m *Mirror) await(ctx context.Context, req goproxy.Request, f *flight, whole bool) (*Result, error) {
 	if req.Kind == goproxy.Zip {
-		return m.follow(ctx, f, whole)
+		return f.follow(ctx, whole)
 	}
+	defer f.leave()
 	select {
 	case <-f.done:
 	case <-ctx.Done():
@@ -104,32 +135,37 @@ func (r *Result) share() *Result {
 }
 
 // stored opens an artifact in the store. The error matches fs.ErrNotExist if it
-// is not there, or not fit to be served; anything wrong with it has then been
-// told and put right.
-func (m *Mirror) stored(ctx context.Context, req goproxy.Request) (*Result, error) {
+// is not there, or not fit to be served; mend takes it out of the store then, and
+// tells.
+func (m *Mirror) stored(ctx context.Context, req goproxy.Request, mend bool) (*Result, error) {
 	blob, err := m.c.Store.Open(req)
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case errors.Is(err, store.ErrDamaged):
-		m.metrics.damaged.Inc()
-		m.c.Log.Warn("stored file is damaged; it is fetched anew", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
-			slog.String("kind", req.Kind.String()), slog.Any("err", err))
-		ev := evidence(req, "store", err.Error())
-		if derr := m.c.Store.Discard(req, ev, false); derr != nil && !errors.Is(derr, fs.ErrNotExist) {
-			m.c.Log.Warn("damaged file is not moved to quarantine", slog.Any("err", derr))
+		if mend {
+			m.metrics.damaged.Inc()
+			m.c.Log.Warn("stored file is damaged; it is fetched anew", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
+				slog.String("kind", req.Kind.String()), slog.Any("err", err))
+			m.discard(req, evidence(req, "store", err.Error()), false)
 		}
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	default:
 		// "Could not tell" is not "not there": the file may be fine, but a sick
 		// disk must not stop the build while a source has it.
-		m.storeWorks(err)
+		m.storeWorked(err)
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
-	if err := m.vouch(ctx, req, blob.Record); err != nil {
+	if ev, ok := m.vouch(ctx, req, blob.Record); !ok {
 		blob.Close()
-		return nil, err
+		if mend {
+			m.metrics.mismatch.Inc()
+			m.c.Log.Error("stored file is withdrawn", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
+				slog.String("kind", req.Kind.String()), slog.String("reason", ev.Reason), slog.String("want", ev.Want), slog.String("got", ev.Got))
+			m.discard(req, ev, true)
+		}
+		return nil, fmt.Errorf("%w: %s", fs.ErrNotExist, ev.Reason)
 	}
 	return &Result{
 		Content: blob.Content, Bytes: blob.Bytes, Size: blob.Record.Size, ETag: etag(blob.Record.SHA256),
@@ -137,44 +173,56 @@ func (m *Mirror) stored(ctx context.Context, req goproxy.Request) (*Result, erro
 	}, nil
 }
 
+func (m *Mirror) discard(req goproxy.Request, ev store.Evidence, forget bool) {
+	if err := m.c.Store.Discard(req, ev, forget); err == nil {
+		m.metrics.quarantined.Inc()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		m.c.Log.Warn("file is not moved to quarantine", slog.String("request", req.String()), slog.Any("err", err))
+	}
+}
+
 // vouch asks the checksum database about an artifact that was stored while no
-// database covered it, in case one does now. A database out of reach delays no
-// cached module.
-func (m *Mirror) vouch(ctx context.Context, req goproxy.Request, rec store.Record) error {
+// database covered it, in case one does now. If that is not ok, ev says why. A
+// database out of reach delays no cached module, or one for a moment.
+func (m *Mirror) vouch(ctx context.Context, req goproxy.Request, rec store.Record) (ev store.Evidence, ok bool) {
 	if rec.Verified != "" || req.Kind == goproxy.Info {
-		return nil
+		return ev, true
 	}
 	route := m.Route(req.Module.Path)
 	if route.Sums == nil {
-		return nil
+		return ev, true
 	}
 	if sha, ok := m.vouched.GetIfPresent(req); ok && sha == rec.SHA256 {
-		return nil
+		return ev, true
+	}
+	m.mu.Lock()
+	silent, was := m.silent[route.Sums.Name()]
+	m.mu.Unlock()
+	if was && time.Since(silent) < unvouched {
+		return ev, true
 	}
 	vctx, cancel := context.WithTimeout(ctx, vouchTime)
 	defer cancel()
 	want, err := m.want(vctx, route, req)
-	if err != nil && !errors.Is(err, checksum.ErrUnknown) {
-		note(ctx, "checksum", "could not vouch", err.Error())
-		return nil
-	}
-	if err == nil && want == rec.H1 {
+	switch {
+	case err == nil && want == rec.H1:
 		m.vouched.Set(req, rec.SHA256)
-		return nil
+		return ev, true
+	case err == nil:
+		ev = evidence(req, rec.Source, "the checksum database disagrees with what was pinned while no database was asked")
+	case errors.Is(err, checksum.ErrUnknown):
+		ev = evidence(req, rec.Source, "the checksum database does not know it")
+	default:
+		note(ctx, "checksum", "could not vouch", err.Error())
+		if ctx.Err() == nil {
+			m.mu.Lock()
+			m.silent[route.Sums.Name()] = time.Now()
+			m.mu.Unlock()
+		}
+		return ev, true
 	}
-	reason := "the checksum database does not know it"
-	if err == nil {
-		reason = "the checksum database disagrees with what was pinned while no database was asked"
-	}
-	m.metrics.mismatch.Inc()
-	ev := evidence(req, rec.Source, reason)
 	ev.Want, ev.Got = want, rec.H1
-	m.c.Log.Error("stored file is withdrawn", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
-		slog.String("kind", req.Kind.String()), slog.String("reason", reason), slog.String("want", want), slog.String("got", rec.H1))
-	if err := m.c.Store.Discard(req, ev, true); err != nil {
-		m.c.Log.Warn("withdrawn file is not moved to quarantine", slog.Any("err", err))
-	}
-	return fmt.Errorf("%w: %s", fs.ErrNotExist, reason)
+	return ev, false
 }
 
 // want is the hash that req's bytes must have according to the route's database.
@@ -188,64 +236,86 @@ func (m *Mirror) want(ctx context.Context, route Route, req goproxy.Request) (st
 	return zip, err
 }
 
-// wanted starts asking for the hash that req must have, and returns what waits
-// for the answer. A hash of "" means that nothing is known yet: what comes is
-// pinned. by names who stands for the hash, "" for the pin.
-func (m *Mirror) wanted(ctx context.Context, route Route, req goproxy.Request) func() (want, by string, err error) {
+// A claim is the hash that a file must have, and who says so.
+type claim struct {
+	h1 string // "" if nothing is known yet, and by is "": what comes is pinned
+	by string // name of the checksum database; "" for the pin
+}
+
+// wanted starts to find out which hash req must have, and returns what waits for
+// the answer.
+func (m *Mirror) wanted(ctx context.Context, route Route, req goproxy.Request) func() (claim, error) {
 	if route.Sums == nil {
-		return func() (string, string, error) {
+		return func() (claim, error) {
 			rec, err := m.c.Store.Record(req)
 			switch {
 			case err == nil:
-				return rec.H1, "", nil
+				return claim{h1: rec.H1}, nil
 			case errors.Is(err, fs.ErrNotExist):
-				return "", "", nil
+				return claim{}, nil
+			case errors.Is(err, store.ErrDamaged):
+				// Waiting does not bring it back, and nothing else stands for the module.
+				m.c.Log.Warn("what was pinned is lost, so what comes now is pinned", slog.String("request", req.String()), slog.Any("err", err))
+				return claim{}, nil
 			}
-			m.storeWorks(err)
-			return "", "", nil
+			// What it was the first time is known, though not to us now.
+			m.storeWorked(err)
+			return claim{}, &StoreError{Request: req, What: "what it was when first seen cannot be read", Err: err}
 		}
 	}
-	type answer struct {
-		h1  string
-		err error
+	c := claim{by: route.Sums.Name()}
+	err := ErrClosing
+	done := make(chan struct{})
+	if !m.background("checksum database", func() {
+		defer close(done)
+		err = errInternal // unless the next line returns
+		c.h1, err = m.want(ctx, route, req)
+	}) {
+		close(done)
 	}
-	ch := make(chan answer, 1)
-	m.bg.Go(func() {
-		h1, err := m.want(ctx, route, req)
-		ch <- answer{h1, err}
-	})
-	return onceValues(func() (string, string, error) {
-		a := <-ch
-		if errors.Is(a.err, checksum.ErrUnknown) {
-			a.err = &RefusedError{Request: req, Err: a.err}
+	return func() (claim, error) {
+		<-done
+		switch {
+		case errors.Is(err, checksum.ErrUnknown):
+			return c, &RefusedError{Request: req, Err: err}
+		case err == nil && c.h1 == "":
+			return c, &RefusedError{Request: req, Err: fmt.Errorf("%w: it gives no hash", checksum.ErrUnknown)}
 		}
-		return a.h1, route.Sums.Name(), a.err
-	})
+		return c, err
+	}
 }
 
 // judge compares a hash with what it must be. An error is either the source's
 // fault, or an abort if it is not.
-func (m *Mirror) judge(ctx context.Context, req goproxy.Request, src upstream.Source, h1 string, wanted func() (string, string, error), body io.Reader, size int64) (by string, err error) {
-	want, by, err := wanted()
+func (m *Mirror) judge(ctx context.Context, req goproxy.Request, src upstream.Source, h1 string, wanted func() (claim, error), body io.Reader, keep bool) (claim, error) {
+	want, err := wanted()
 	if err != nil {
-		return "", upstream.Abort(err)
+		return want, upstream.Abort(err)
 	}
-	if want == "" || want == h1 {
+	if want.h1 == "" || want.h1 == h1 {
 		note(ctx, "checksum", "hash agrees", h1)
-		return by, nil
+		return want, nil
 	}
-	mm := &MismatchError{Request: req, Source: src.Name(), By: by, Want: want, Got: h1}
-	m.metrics.mismatch.Inc()
-	m.c.Log.Error("source gave wrong bytes", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
-		slog.String("kind", req.Kind.String()), slog.String("source", src.Name()), slog.String("want", want), slog.String("got", h1), slog.String("by", by))
-	m.quarantine(req, src.Name(), mm.Error(), want, h1, body, size)
-	note(ctx, "checksum", "hash differs", mm.Error())
-	return "", mm
+	mm := &MismatchError{Request: req, Source: src.Name(), By: want.by, Want: want.h1, Got: h1}
+	m.mismatch(ctx, mm, body, keep)
+	return want, mm
 }
 
-func (m *Mirror) quarantine(req goproxy.Request, source, reason, want, got string, body io.Reader, size int64) {
+// mismatch tells that a source gave wrong bytes.
+func (m *Mirror) mismatch(ctx context.Context, mm *MismatchError, body io.Reader, keep bool) {
+	req := mm.Request
+	m.metrics.mismatch.Inc()
+	m.c.Log.Error("source gave wrong bytes", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
+		slog.String("kind", req.Kind.String()), slog.String("source", mm.Source), slog.String("want", mm.Want), slog.String("got", mm.Got), slog.String("by", mm.By))
+	if keep {
+		m.quarantine(req, mm.Source, mm.Error(), mm.Want, mm.Got, body)
+	}
+	note(ctx, "checksum", "hash differs", mm.Error())
+}
+
+func (m *Mirror) quarantine(req goproxy.Request, source, reason, want, got string, body io.Reader) {
 	ev := evidence(req, source, reason)
-	ev.Want, ev.Got, ev.Size = want, got, size
+	ev.Want, ev.Got = want, got
 	if err := m.c.Store.Quarantine(ev, body); err != nil {
 		m.c.Log.Warn("evidence is not kept", slog.String("reason", reason), slog.Any("err", err))
 		return
@@ -270,7 +340,7 @@ func (m *Mirror) walk(ctx context.Context, route Route, req goproxy.Request, acc
 		for _, a := range attempts[:len(attempts)-1] {
 			if !errors.Is(a.Err, fs.ErrNotExist) {
 				m.c.Log.Warn("source failed over", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
-					slog.String("kind", req.Kind.String()), slog.String("source", a.Source), slog.Any("err", a.Err), slog.Duration("took", a.Took))
+					slog.String("kind", req.Kind.String()), slog.String("source", a.Source), slog.String("err", finding.Redact(a.Err.Error())), slog.Duration("took", a.Took))
 			}
 		}
 		return nil
@@ -279,16 +349,17 @@ func (m *Mirror) walk(ctx context.Context, route Route, req goproxy.Request, acc
 }
 
 // fetchSmall is the flight of an .info or .mod: held in memory, verified, then
-// released, then stored. keep is whether it is stored.
+// released, then stored. Without keep nothing is left behind.
 func (m *Mirror) fetchSmall(ctx context.Context, req goproxy.Request, f *flight, keep bool) {
 	route := m.Route(req.Module.Path)
 	note(ctx, "mirror", "route", route.Why)
-	var wanted func() (string, string, error)
+	var wanted func() (claim, error)
 	if req.Kind == goproxy.Mod {
 		wanted = m.wanted(ctx, route, req)
 	}
 	var rec store.Record
 	var data []byte
+	pinned := false
 	f.err = m.walk(ctx, route, req, func(ctx context.Context, src upstream.Source, a *upstream.Answer) error {
 		var err error
 		if data, err = readAll(a, req.Kind.Limit()); err != nil {
@@ -305,48 +376,67 @@ func (m *Mirror) fetchSmall(ctx context.Context, req goproxy.Request, f *flight,
 		if rec.H1, err = hashMod(data); err != nil {
 			return err
 		}
-		rec.Verified, err = m.judge(ctx, req, src, rec.H1, wanted, bytes.NewReader(data), int64(len(data)))
-		return err
+		want, err := m.judge(ctx, req, src, rec.H1, wanted, bytes.NewReader(data), keep)
+		if rec.Verified = want.by; err != nil || want != (claim{}) || !keep {
+			return err
+		}
+		pinned = true
+		return m.pin(ctx, req, src, bytes.NewReader(data), func() error { return m.storeSmall(req, data, rec) }, rec)
 	})
 	if f.err != nil {
-		m.remember(req, f.err)
+		if keep {
+			m.remember(req, f.err)
+		}
 		return
 	}
 	f.small = &Result{Bytes: data, Size: rec.Size, ETag: etag(rec.SHA256), Source: rec.Source}
-	close(f.done) // the client need not wait for the disk
-	if keep {
-		m.storeSmall(req, data, rec)
+	f.land() // the client need not wait for the disk
+	if keep && !pinned {
+		m.committed(req, m.storeSmall(req, data, rec))
 	}
 }
 
-func (m *Mirror) storeSmall(req goproxy.Request, data []byte, rec store.Record) {
+func (m *Mirror) storeSmall(req goproxy.Request, data []byte, rec store.Record) error {
 	p, err := m.c.Store.Create(req)
 	if err != nil {
-		m.storeWorks(err)
-		return
+		return err
 	}
 	defer p.Abort()
-	if _, err := p.Write(data); err == nil {
-		_, err = p.Commit(rec)
-		m.committed(req, err)
-	} else {
-		m.storeWorks(err)
+	if _, err := p.Write(data); err != nil {
+		return err
 	}
+	_, err = p.Commit(rec)
+	return err
 }
 
 // committed takes note of how a Commit ended.
 func (m *Mirror) committed(req goproxy.Request, err error) {
-	switch {
-	case err == nil:
-		m.storeWorks(nil)
-	case errors.Is(err, store.ErrConflict):
-		// Another process pinned other bytes in between. Its pin stands.
+	if errors.Is(err, store.ErrConflict) {
+		// A database's word against a database's: it has changed its mind, or its
+		// name. What was there first stays.
 		m.metrics.mismatch.Inc()
-		m.c.Log.Error("not stored: it differs from what was stored meanwhile", slog.String("module", req.Module.Path),
+		m.c.Log.Error("not stored: it differs from what was verified before", slog.String("module", req.Module.Path),
 			slog.String("version", req.Module.Version), slog.String("kind", req.Kind.String()), slog.Any("err", err))
-	default:
-		m.storeWorks(err)
+		return
 	}
+	m.storeWorked(err)
+}
+
+// pin stores what was seen for the first time before anybody gets it: another
+// process may have seen something else first, and then that is what it is.
+func (m *Mirror) pin(ctx context.Context, req goproxy.Request, src upstream.Source, body io.Reader, commit func() error, rec store.Record) error {
+	err := commit()
+	if !errors.Is(err, store.ErrConflict) {
+		m.storeWorked(err)
+		return nil
+	}
+	first, err := m.c.Store.Record(req)
+	if err != nil {
+		return upstream.Abort(&StoreError{Request: req, What: "what it was when first seen cannot be read", Err: err})
+	}
+	mm := &MismatchError{Request: req, Source: src.Name(), Want: first.H1, Got: rec.H1}
+	m.mismatch(ctx, mm, body, true)
+	return mm
 }
 
 // hashMod is the go.sum hash of a go.mod file.
@@ -363,9 +453,17 @@ func readAll(a *upstream.Answer, limit int64) ([]byte, error) {
 	return data, err
 }
 
+// A formError says that an answer gives itself away by its form.
+type formError struct {
+	code finding.Code
+	text string
+}
+
+func (e *formError) Error() string { return e.text }
+
 var (
-	errEmpty     = errors.New("the answer is 200 OK with nothing in it")
-	errTruncated = errors.New("the answer is shorter than its Content-Length")
+	errEmpty     = &formError{finding.SourceEmpty, "the answer is 200 OK with nothing in it"}
+	errTruncated = &formError{finding.SourceTruncated, "the answer is shorter than its Content-Length"}
 )
 
 // A tooLargeError says that an answer was over the limit of its kind.
@@ -392,40 +490,58 @@ func readList(a *upstream.Answer, limit int64) ([]byte, error) {
 }
 
 // fetchZip is the flight of a zip: spooled while it arrives, followed by clients
-// at a distance, verified, released, stored after its .info and .mod.
+// at a distance, verified, released, stored after its .info and .mod. Without
+// keep nothing is left behind.
 func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, keep bool) {
 	route := m.Route(req.Module.Path)
 	note(ctx, "mirror", "route", route.Why)
 	wanted := m.wanted(ctx, route, req)
-	// Whoever sees the zip may rely on .info and .mod being there too.
+	// Whoever sees the zip shall find .info and .mod there too.
 	var companions sync.WaitGroup
-	if keep {
-		for _, k := range []goproxy.Kind{goproxy.Info, goproxy.Mod} {
-			companions.Go(func() {
-				if res, err := m.artifact(ctx, req.With(k), Options{}); err == nil {
-					res.Close()
-				} else if !errors.Is(err, fs.ErrNotExist) {
-					m.c.Log.Debug("zip without its companion", slog.String("request", req.With(k).String()), slog.Any("err", err))
-				}
-			})
+	var beside []byte // the .mod, once companions are done; nil if it could not be had
+	defer companions.Wait()
+	for _, k := range []goproxy.Kind{goproxy.Info, goproxy.Mod} {
+		companions.Add(1)
+		if !m.background(req.With(k).String(), func() {
+			defer companions.Done()
+			data, err := m.companion(ctx, req.With(k), keep)
+			switch {
+			case k == goproxy.Mod && err == nil:
+				beside = data
+			case err != nil && !errors.Is(err, fs.ErrNotExist):
+				m.c.Log.Debug("zip without its companion", slog.String("request", req.With(k).String()), slog.Any("err", err))
+			}
+		}) {
+			companions.Done()
 		}
 	}
 	var rec store.Record
 	var sp *spool
+	var zip *moduleZip
+	pinned := false
 	err := m.walk(ctx, route, req, func(ctx context.Context, src upstream.Source, a *upstream.Answer) error {
 		if a.Size > goproxy.MaxZip {
 			return &tooLargeError{goproxy.MaxZip}
 		}
-		p, err := m.pending(req)
+		p, err := m.pending(req, keep)
 		if err != nil {
 			return upstream.Abort(err)
 		}
 		sp = newSpool(p, a.Size)
 		f.publish(sp)
-		err = m.receive(ctx, f, sp, a)
+		err = m.receive(req, f, sp, a)
+		var want claim
 		if err == nil {
 			rec = store.Record{Source: src.Name(), Time: time.Now().UTC()}
-			rec, err = m.verifyZip(ctx, route, req, src, sp, rec, wanted, keep)
+			zip, want, err = m.verifyZip(ctx, req, src, sp, &rec, wanted, keep)
+		}
+		if err == nil && want == (claim{}) {
+			companions.Wait()
+			err = m.checkCompanion(req, rec, zip, beside, keep)
+			if err == nil && keep && !sp.scratch {
+				pinned = true
+				err = m.pin(ctx, req, src, io.NewSectionReader(sp.p, 0, sp.p.Size()), func() error { _, err := sp.p.Commit(rec); return err }, rec)
+			}
 		}
 		if err != nil {
 			f.fail(sp, err)
@@ -434,31 +550,64 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 	})
 	if err != nil {
 		f.err = err
-		m.remember(req, err)
-		companions.Wait()
+		if keep {
+			m.remember(req, err)
+		}
+		f.land() // nobody waits for the companions of what is not there
 		return
 	}
 	f.verify(sp, rec)
+	if pinned {
+		return
+	}
 	companions.Wait()
+	if rec.Verified != "" {
+		m.checkCompanion(req, rec, zip, beside, keep)
+	}
 	if keep && !sp.scratch {
 		_, err := sp.p.Commit(rec)
 		m.committed(req, err)
 	}
 }
 
-// pending makes room for an artifact: in the store, or where that takes nothing,
-// beside it.
-func (m *Mirror) pending(req goproxy.Request) (pending, error) {
-	p, err := m.c.Store.Create(req)
-	if err == nil {
-		return pending{p, false}, nil
+// companion is the .info or .mod of a zip that is being fetched. Without keep it
+// is that of the store, if it is there.
+func (m *Mirror) companion(ctx context.Context, req goproxy.Request, keep bool) ([]byte, error) {
+	var res *Result
+	var err error
+	if keep {
+		res, err = m.artifact(ctx, req, Options{})
+	} else {
+		res, err = m.stored(ctx, req, false)
 	}
-	m.storeWorks(err)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Close()
+	return io.ReadAll(res.Content)
+}
+
+// pending makes room for an artifact: in the store if it is to be kept, or where
+// that takes nothing, beside it.
+func (m *Mirror) pending(req goproxy.Request, keep bool) (pending, error) {
+	var err error
+	if keep {
+		p, cerr := m.c.Store.Create(req)
+		if cerr == nil {
+			return pending{p, false}, nil
+		}
+		m.storeWorked(cerr)
+		err = cerr
+	}
 	sp, serr := store.Scratch(m.c.Scratch, scratchMemory)
 	if serr != nil {
-		return pending{}, fmt.Errorf("there is no room for %v: %w; %w", req, err, serr)
+		return pending{}, noRoom(req, errors.Join(err, serr))
 	}
 	return pending{sp, true}, nil
+}
+
+func noRoom(req goproxy.Request, err error) error {
+	return &StoreError{Request: req, What: "there is no room for it while it is verified", Err: err}
 }
 
 type pending struct {
@@ -467,7 +616,7 @@ type pending struct {
 }
 
 // receive copies a zip into the spool, waking those who follow it.
-func (m *Mirror) receive(ctx context.Context, f *flight, sp *spool, a *upstream.Answer) error {
+func (m *Mirror) receive(req goproxy.Request, f *flight, sp *spool, a *upstream.Answer) error {
 	buf := make([]byte, copyBuffer)
 	var n int64
 	for {
@@ -478,11 +627,11 @@ func (m *Mirror) receive(ctx context.Context, f *flight, sp *spool, a *upstream.
 		if k > 0 {
 			if _, werr := sp.p.Write(buf[:k]); werr != nil {
 				if sp.scratch {
-					return upstream.Abort(fmt.Errorf("there is no room for the zip while it is verified: %w", werr))
+					return upstream.Abort(noRoom(req, werr))
 				}
-				m.storeWorks(werr)
-				if werr := sp.moveToScratch(f, m.c.Scratch, buf[:k], n-int64(k)); werr != nil {
-					return upstream.Abort(fmt.Errorf("there is no room for the zip while it is verified: %w", werr))
+				m.storeWorked(werr)
+				if serr := f.moveToScratch(sp, m.c.Scratch, buf[:k], n-int64(k)); serr != nil {
+					return upstream.Abort(noRoom(req, errors.Join(werr, serr)))
 				}
 			}
 			f.grown(sp, n)
@@ -500,62 +649,75 @@ func (m *Mirror) receive(ctx context.Context, f *flight, sp *spool, a *upstream.
 	}
 }
 
-// verifyZip checks a whole zip by the module zip rules and by its hash.
-func (m *Mirror) verifyZip(ctx context.Context, route Route, req goproxy.Request, src upstream.Source, sp *spool, rec store.Record, wanted func() (string, string, error), keep bool) (store.Record, error) {
+// verifyZip checks a whole zip by the module zip rules and by its hash, and
+// completes its record.
+func (m *Mirror) verifyZip(ctx context.Context, req goproxy.Request, src upstream.Source, sp *spool, rec *store.Record, wanted func() (claim, error), keep bool) (*moduleZip, claim, error) {
 	start := time.Now()
 	size := sp.p.Size()
-	z, err := readZip(sp.p, size, req.Module)
+	own := &ownReader{r: sp.p}
+	z, err := readZip(own, size, req.Module)
 	if err == nil {
 		rec.H1, err = z.hash(ctx)
 	}
 	noteTook(ctx, "checksum", "zip rules and hash", errText(err, rec.H1), time.Since(start))
-	if err != nil {
-		if ctx.Err() == nil {
-			m.metrics.badZip.Inc()
-			m.quarantine(req, src.Name(), err.Error(), "", "", io.NewSectionReader(sp.p, 0, size), size)
+	switch {
+	case own.err != nil:
+		m.storeWorked(own.err)
+		return nil, claim{}, upstream.Abort(&StoreError{Request: req, What: "the download cannot be read back", Err: own.err})
+	case ctx.Err() != nil:
+		return nil, claim{}, context.Cause(ctx)
+	case err != nil:
+		m.metrics.badZip.Inc()
+		if keep {
+			m.quarantine(req, src.Name(), err.Error(), "", "", io.NewSectionReader(sp.p, 0, size))
 		}
-		return rec, err
+		return nil, claim{}, err
 	}
-	rec.Verified, err = m.judge(ctx, req, src, rec.H1, wanted, io.NewSectionReader(sp.p, 0, size), size)
-	if err != nil {
-		return rec, err
-	}
-	return rec, m.checkCompanion(ctx, route, req, src, z, keep)
+	want, err := m.judge(ctx, req, src, rec.H1, wanted, io.NewSectionReader(sp.p, 0, size), keep)
+	rec.Verified = want.by
+	return z, want, err
 }
 
-// checkCompanion compares the zip's go.mod with the .mod served beside it. Where
-// a checksum database stands for both, a difference is only told: the database
-// has the last word. Where none does, the source contradicts itself, and the zip
-// is refused.
-func (m *Mirror) checkCompanion(ctx context.Context, route Route, req goproxy.Request, src upstream.Source, z *moduleZip, keep bool) error {
+// An ownReader tells a failure of our own medium from a file that is damaged: the
+// one is no fault of the source.
+type ownReader struct {
+	r   io.ReaderAt
+	err error // the first failure
+}
+
+func (r *ownReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errors.New("it points to before its beginning") // the file does
+	}
+	n, err := r.r.ReadAt(p, off)
+	if err != nil && err != io.EOF && r.err == nil {
+		r.err = err
+	}
+	return n, err
+}
+
+// checkCompanion compares the zip's go.mod with the .mod that is served beside
+// it, nil if that is not at hand. Where a checksum database stands for both, a
+// difference is only told: the database has the last word. Where none does, the
+// source contradicts itself, and that is the error.
+func (m *Mirror) checkCompanion(req goproxy.Request, rec store.Record, z *moduleZip, beside []byte, keep bool) error {
 	inZip, err := z.goMod()
-	if err != nil || inZip == nil {
+	if err != nil || inZip == nil || beside == nil || bytes.Equal(beside, inZip) {
 		return err
 	}
-	var res *Result
-	if keep {
-		res, err = m.artifact(ctx, req.With(goproxy.Mod), Options{})
-	} else {
-		res, err = m.stored(ctx, req.With(goproxy.Mod))
-	}
-	if err != nil {
-		return nil // its own request will say why
-	}
-	defer res.Close()
-	beside, err := io.ReadAll(res.Content)
-	if err != nil || bytes.Equal(beside, inZip) {
-		return nil
-	}
 	m.c.Log.Warn("the go.mod in the zip differs from the .mod", slog.String("module", req.Module.Path),
-		slog.String("version", req.Module.Version), slog.String("source", src.Name()), slog.Bool("verified", route.Sums != nil))
-	if route.Sums != nil {
+		slog.String("version", req.Module.Version), slog.String("source", rec.Source), slog.String("verified", rec.Verified))
+	if rec.Verified != "" {
 		return nil
 	}
-	reason := "the go.mod in the zip differs from the .mod file, and no checksum database stands for either"
 	m.metrics.mismatch.Inc()
-	m.quarantine(req, src.Name(), reason, "", "", io.NewSectionReader(z.r, 0, z.size), z.size)
-	return errors.New(reason)
+	if keep {
+		m.quarantine(req, rec.Source, errContradicts.Error(), "", "", io.NewSectionReader(z.r, 0, z.size))
+	}
+	return errContradicts
 }
+
+var errContradicts = &formError{finding.SourceWrongAnswer, "the go.mod in the zip differs from the .mod file, and no checksum database stands for either"}
 
 func errText(err error, ok string) string {
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io/fs"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -50,6 +51,9 @@ func Explain(err error) (finding.Finding, []string) {
 			return finding.Of(c.code), details
 		}
 	}
+	if _, ok := errors.AsType[*StoreError](err); ok {
+		return finding.Of(finding.StoreDamaged), details
+	}
 	return finding.Of(finding.Internal), details
 }
 
@@ -89,13 +93,11 @@ func explainWalk(we *upstream.WalkError) (finding.Finding, []string) {
 }
 
 func hostOf(name string) string {
-	_, rest, ok := strings.Cut(name, "://")
-	if !ok {
+	u, err := url.Parse(name)
+	if err != nil {
 		return ""
 	}
-	host, _, _ := strings.Cut(rest, "/")
-	host, _, _ = strings.Cut(host, ":")
-	return host
+	return u.Hostname()
 }
 
 // sourceCode is the finding for one source's failure.
@@ -106,6 +108,9 @@ func sourceCode(a upstream.Attempt) finding.Code {
 			return finding.PinMismatch
 		}
 		return finding.SumMismatch
+	}
+	if fe, ok := errors.AsType[*formError](err); ok {
+		return fe.code
 	}
 	if ze, ok := errors.AsType[*ZipError](err); ok {
 		if ze.Damaged {
@@ -118,12 +123,6 @@ func sourceCode(a upstream.Attempt) finding.Code {
 			return finding.ZipTooLarge
 		}
 		return finding.SourceTooLarge
-	}
-	switch {
-	case errors.Is(err, errEmpty):
-		return finding.SourceEmpty
-	case errors.Is(err, errTruncated):
-		return finding.SourceTruncated
 	}
 	if oe, ok := errors.AsType[*origin.Error](err); ok {
 		switch oe.Cause {
@@ -227,10 +226,12 @@ func (m *Mirror) sawSource(a upstream.Attempt) {
 	st := SourceState{Name: a.Source, State: "ok", Since: a.Start}
 	if a.Err != nil && !errors.Is(a.Err, fs.ErrNotExist) {
 		e, ok := errors.AsType[*upstream.Error](a.Err)
-		if !ok || errors.Is(a.Err, context.Canceled) || e.Status == 403 {
+		code := sourceCode(a)
+		// A page in place of an answer is what every question would get.
+		if !ok || errors.Is(a.Err, context.Canceled) || e.Status == 403 || e.Stage == upstream.StageContent && code != finding.SourceHTML {
 			return
 		}
-		st.State, st.Error, st.Code = "failing", finding.Redact(a.Err.Error()), string(sourceCode(a))
+		st.State, st.Error, st.Code = "failing", finding.Redact(a.Err.Error()), string(code)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

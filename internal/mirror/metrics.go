@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 
@@ -23,7 +24,7 @@ type metrics struct {
 	damaged     prometheus.Counter
 }
 
-var outcomes = []string{"hit", "fetched", "stale", "missing", "refused", "failed"}
+var outcomes = []string{"hit", "fetched", "stale", "missing", "refused", "failed", "left"}
 
 func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.Counter {
@@ -75,6 +76,8 @@ func Outcome(res *Result, err error) string {
 		return "fetched"
 	case missing(err):
 		return "missing"
+	case errors.Is(err, context.Canceled):
+		return "left" // the client did, or hung up
 	}
 	if _, ok := errors.AsType[*RefusedError](err); ok {
 		return "refused"

@@ -18,6 +18,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +61,7 @@ type Settings struct {
 // Config is what a Mirror is made of.
 type Config struct {
 	Store   store.Store
-	Scratch string // directory for bytes that cannot be stored; "" means the system's
+	Scratch string // directory for bytes that cannot be stored; "" means the system's for temporary files
 	Log     *slog.Logger
 }
 
@@ -71,20 +73,26 @@ type Mirror struct {
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
-	bg   sync.WaitGroup // every goroutine that outlives a request
 
 	answers  *otter.Cache[goproxy.Request, *answer]
 	missing  *otter.Cache[goproxy.Request, *absence]
-	vouched  *otter.Cache[goproxy.Request, string] // pinned artifacts that a database vouched for since, by SHA-256
-	asked    *otter.Cache[clientModule, time.Time] // .mod requests, for look-ahead
-	ahead    chan struct{}                         // a token for each file in the look-ahead queue
-	aheadRun gate                                  // those that are being fetched
+	failed   *otter.Cache[goproxy.Request, time.Time] // changing answers that could not be had, and when
+	vouched  *otter.Cache[goproxy.Request, string]    // pinned artifacts that a database vouched for since, by SHA-256
+	asked    *otter.Cache[clientModule, struct{}]     // .mod requests, for look-ahead
+	expanded *otter.Cache[module.Version, struct{}]   // whose requirements were fetched ahead
+
+	life   sync.Mutex // guards the following
+	closed bool
+	bg     sync.WaitGroup // every goroutine that outlives a request; begun by background alone
 
 	mu      sync.Mutex // guards the following; never held across I/O
 	flights map[goproxy.Request]*flight
 	sources map[string]SourceState
+	silent  map[string]time.Time // databases that could not vouch, and when
+	ahead   aheadQueue
 	trouble error     // why the store could not be used last; nil if it could
 	since   time.Time // of trouble
+	told    time.Time // the since of the trouble that was logged last
 }
 
 const (
@@ -92,24 +100,39 @@ const (
 	// files that wait for it: a queue longer than that is no longer ahead.
 	maxAhead  = 64
 	maxQueued = 1024
+	// aheadMemory is how long it is remembered what a client has asked for, and
+	// what was fetched ahead: the length of a build, generously.
+	aheadMemory = 10 * time.Minute
 	// failedRecently is how long after a failed refresh a client with an older
-	// answer is not made to wait again.
+	// answer waits no longer than failedPatience: enough for a source that is
+	// well again, too little to be felt.
 	failedRecently = 3 * time.Second
+	failedPatience = 50 * time.Millisecond
+	// tellPause is how long a store that fails again is not told about again.
+	tellPause = time.Minute
 )
 
 // New makes a Mirror. Close it to end its background work.
 func New(c Config, s Settings) *Mirror {
-	m := &Mirror{c: c, metrics: newMetrics(), flights: map[goproxy.Request]*flight{}, sources: map[string]SourceState{}, ahead: make(chan struct{}, maxQueued)}
+	if c.Scratch == "" {
+		c.Scratch = os.TempDir()
+	}
+	m := &Mirror{c: c, metrics: newMetrics(), flights: map[goproxy.Request]*flight{}, sources: map[string]SourceState{}, silent: map[string]time.Time{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.answers = otter.Must(&otter.Options[goproxy.Request, *answer]{
 		MaximumWeight: 64 << 20,
 		Weigher:       func(_ goproxy.Request, a *answer) uint32 { return uint32(len(a.body)) + 256 },
 	})
 	m.missing = otter.Must(&otter.Options[goproxy.Request, *absence]{MaximumSize: 20000})
+	m.failed = otter.Must(&otter.Options[goproxy.Request, time.Time]{MaximumSize: 20000})
 	m.vouched = otter.Must(&otter.Options[goproxy.Request, string]{MaximumSize: 100000})
-	m.asked = otter.Must(&otter.Options[clientModule, time.Time]{
+	m.asked = otter.Must(&otter.Options[clientModule, struct{}]{
 		MaximumSize:      50000,
-		ExpiryCalculator: otter.ExpiryWriting[clientModule, time.Time](10 * time.Minute),
+		ExpiryCalculator: otter.ExpiryWriting[clientModule, struct{}](aheadMemory),
+	})
+	m.expanded = otter.Must(&otter.Options[module.Version, struct{}]{
+		MaximumSize:      50000,
+		ExpiryCalculator: otter.ExpiryWriting[module.Version, struct{}](aheadMemory),
 	})
 	m.Reload(s)
 	return m
@@ -122,10 +145,36 @@ func (m *Mirror) Reload(s Settings) {
 	m.missing.InvalidateAll()
 }
 
-// Close ends background work and waits for it.
+// Close ends background work and waits for it. What is asked for afterwards and
+// is not at hand fails with ErrClosing.
 func (m *Mirror) Close() {
+	m.life.Lock()
+	m.closed = true
+	m.life.Unlock()
 	m.stop()
 	m.bg.Wait()
+	m.asked.StopAllGoroutines()
+	m.expanded.StopAllGoroutines()
+}
+
+// background runs f in a goroutine that Close waits for. It reports false, and
+// runs nothing, if there was a Close. A panic of f is a bug that must not take
+// other requests with it; it is logged.
+func (m *Mirror) background(what string, f func()) bool {
+	m.life.Lock()
+	defer m.life.Unlock()
+	if m.closed {
+		return false
+	}
+	m.bg.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				m.c.Log.Error("internal error", slog.Any("panic", p), slog.String("in", what), slog.String("stack", string(debug.Stack())))
+			}
+		}()
+		f()
+	})
+	return true
 }
 
 // Route is the route of a module path under the settings in force.
@@ -139,23 +188,25 @@ func (m *Mirror) StoreTrouble() (error, time.Time) {
 	return m.trouble, m.since
 }
 
-func (m *Mirror) storeWorks(err error) {
+// storeWorked takes note of how an operation of the store ended. A disk that has
+// room for one file and not for the next is told about now and then.
+func (m *Mirror) storeWorked(err error) {
 	m.mu.Lock()
 	was := m.trouble
-	if err == nil {
-		m.trouble = nil
-	} else {
-		if m.trouble == nil {
-			m.since = time.Now()
-		}
-		m.trouble = err
+	if m.trouble = err; err != nil && was == nil {
+		m.since = time.Now()
+	}
+	fails := err != nil && was == nil && time.Since(m.told) >= tellPause
+	again := err == nil && was != nil && m.since.Equal(m.told)
+	if fails {
+		m.told = m.since
 	}
 	m.mu.Unlock()
 	switch {
-	case err != nil && (was == nil || was.Error() != err.Error()):
-		m.c.Log.Error("the store cannot be written; serving goes on without storing", slog.Any("err", err))
-	case err == nil && was != nil:
-		m.c.Log.Info("the store can be written again")
+	case fails:
+		m.c.Log.Error("the store fails; serving goes on without it", slog.Any("err", err))
+	case again:
+		m.c.Log.Info("the store works again")
 	}
 }
 
@@ -202,8 +253,9 @@ func (r *Result) Close() {
 }
 
 // Get answers a request. The error is a *goproxy.PathError, an
-// *upstream.WalkError, a *RefusedError, ErrNotCached, or says that something of
-// ours failed; Explain words each.
+// *upstream.WalkError, a *RefusedError, ErrNotCached, ErrClosing, one of a
+// checksum.DB, a *StoreError, the cause of ctx, or says that something else of
+// ours failed; Explain words each. The caller must Close the result.
 func (m *Mirror) Get(ctx context.Context, req goproxy.Request, o Options) (*Result, error) {
 	if req.Path() == "" {
 		return nil, &goproxy.PathError{Path: req.String(), Reason: "no such module path or version can exist", Missing: true}
@@ -254,69 +306,124 @@ func (m *Mirror) absent(req goproxy.Request) error {
 }
 
 func (m *Mirror) remember(req goproxy.Request, err error) {
-	if we, ok := errors.AsType[*upstream.WalkError](err); ok && we.NotExist() {
-		if keep := m.settings.Load().NotFound; keep > 0 {
-			m.missing.Set(req, &absence{err: err, until: time.Now().Add(keep)})
-		}
+	if keep := m.settings.Load().NotFound; keep > 0 && established(err) {
+		m.missing.Set(req, &absence{err: err, until: time.Now().Add(keep)})
 	}
+}
+
+// established reports whether a walk has established that a thing does not exist,
+// which it has not where nobody may be asked.
+func established(err error) bool {
+	we, ok := errors.AsType[*upstream.WalkError](err)
+	return ok && we.NotExist() && !errors.Is(err, upstream.ErrOff)
 }
 
 // A flight is one fetch that all who want it share. It keeps the values of the
 // first one's context but not its cancellation: its bounds are the progress
 // budgets of the sources.
 type flight struct {
-	done chan struct{} // closed when res and err are final
-
-	small *Result // of Info and Mod and mutable answers: its Bytes are shared
-	err   error
-
+	done  chan struct{} // closed when small and err are final
 	start time.Time
 
+	small *Result // of Info and Mod and changing answers: its Bytes are shared
+	err   error
+
 	mu      sync.Mutex
+	users   int           // the fetch itself, and everyone who joined and has not left: they keep the spool
 	spool   *spool        // of Zip: the current attempt; nil before the first
 	changed chan struct{} // closed and replaced whenever spool or its state changes
 }
 
+func newFlight() *flight {
+	return &flight{done: make(chan struct{}), changed: make(chan struct{}), start: time.Now(), users: 1}
+}
+
 // join returns the flight for req, starting it with run if there is none. run
-// must set small or spool, or err; the flight is over when it returns.
+// must set small or a verified spool, or err; the flight is over when it
+// returns. Whoever joins must leave.
 func (m *Mirror) join(ctx context.Context, req goproxy.Request, run func(context.Context, *flight)) (f *flight, joined bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if f := m.flights[req]; f != nil {
+	if f := m.underWay(req); f != nil {
 		return f, true
 	}
-	f = &flight{done: make(chan struct{}), changed: make(chan struct{}), start: time.Now()}
-	m.flights[req] = f
+	f = newFlight()
+	f.users++
 	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(m.ctx, func() { cancel(errClosing) })
-	m.bg.Go(func() {
+	unhook := context.AfterFunc(m.ctx, func() { cancel(ErrClosing) })
+	started := m.background(req.String(), func() {
 		defer cancel(nil)
 		defer unhook()
 		defer func() {
-			if p := recover(); p != nil { // a bug must not take other requests with it, nor leave them waiting
-				m.c.Log.Error("internal error", slog.Any("panic", p), slog.String("request", req.String()), slog.String("stack", stack()))
-				select {
-				case <-f.done: // the answer was out already
-				default:
-					f.err = errInternal
-				}
+			p := recover()
+			if p != nil {
+				f.fault(errInternal) // nobody is left waiting
 			}
 			m.mu.Lock()
-			delete(m.flights, req)
+			if m.flights[req] == f { // a failed one may have been followed by another
+				delete(m.flights, req)
+			}
 			m.mu.Unlock()
 			f.finish()
+			if p != nil {
+				panic(p) // background tells it
+			}
 		}()
 		run(fctx, f)
 	})
+	if !started {
+		unhook()
+		cancel(nil)
+		f.fault(ErrClosing)
+		f.finish()
+		return f, false
+	}
+	m.flights[req] = f
 	return f, false
 }
 
-var (
-	errClosing  = errors.New("Sluice is stopping")
-	errInternal = errors.New("an internal error; the log has the details")
-)
+// underWay is the flight for req, joined; nil if there is none. m.mu is held, so
+// that the flight cannot be over before it is joined. One that has failed and only
+// tidies up is none: its failure is of the past.
+func (m *Mirror) underWay(req goproxy.Request) *flight {
+	f := m.flights[req]
+	if f == nil || f.failed() {
+		return nil
+	}
+	f.mu.Lock()
+	f.users++
+	f.mu.Unlock()
+	return f
+}
 
-// finish announces the end of the flight to those who wait for it.
+// failed reports whether the flight has landed without an answer.
+func (f *flight) failed() bool {
+	select {
+	case <-f.done:
+		return f.err != nil
+	default:
+		return false
+	}
+}
+
+// ErrClosing says that the Mirror has been closed.
+var ErrClosing = errors.New("Sluice is stopping; run the command again")
+
+var errInternal = errors.New("an internal error; the log has the details")
+
+// land announces the answer before the flight is over.
+func (f *flight) land() { close(f.done) }
+
+// fault makes err the answer, unless there is one.
+func (f *flight) fault(err error) {
+	select {
+	case <-f.done:
+	default:
+		f.err = err
+	}
+}
+
+// finish announces the end of the flight to those who wait for it, and leaves it.
 func (f *flight) finish() {
 	select {
 	case <-f.done:
@@ -324,14 +431,25 @@ func (f *flight) finish() {
 		close(f.done)
 	}
 	f.mu.Lock()
-	sp := f.spool
-	if f.err != nil && sp != nil && sp.err == nil && !sp.verified {
+	if sp := f.spool; f.err != nil && sp != nil && sp.err == nil && !sp.verified {
 		sp.err = f.err
 	}
 	f.wake()
 	f.mu.Unlock()
+	f.leave()
+}
+
+// leave ends one's part in the flight. The last one frees what was not stored.
+func (f *flight) leave() {
+	f.mu.Lock()
+	f.users--
+	var sp *spool
+	if f.users == 0 {
+		sp = f.spool
+	}
+	f.mu.Unlock()
 	if sp != nil {
-		sp.release(f) // the flight's own hold
+		sp.p.Abort()
 	}
 }
 
@@ -364,4 +482,23 @@ func (e *MismatchError) Error() string {
 		return fmt.Sprintf("the %s of %s@%s has the hash %s, but it was %s when first seen", e.Request.Kind, e.Request.Module.Path, e.Request.Module.Version, e.Got, e.Want)
 	}
 	return fmt.Sprintf("the %s of %s@%s has the hash %s, but the checksum database %s says %s", e.Request.Kind, e.Request.Module.Path, e.Request.Module.Version, e.Got, e.By, e.Want)
+}
+
+// A StoreError says that the store failed in a way that serving through cannot
+// make up for.
+type StoreError struct {
+	Request goproxy.Request
+	What    string // what could not be done
+	Err     error
+}
+
+func (e *StoreError) Error() string { return fmt.Sprintf("%v: %s: %v", e.Request, e.What, e.Err) }
+
+// Unwrap gives the store's error, but not where it would say that something does
+// not exist: that is never what a StoreError means.
+func (e *StoreError) Unwrap() error {
+	if errors.Is(e.Err, fs.ErrNotExist) {
+		return nil
+	}
+	return e.Err
 }

@@ -5,18 +5,20 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"time"
 
 	"golang.org/x/mod/module"
 
+	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/store"
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
 // An answer is what a source last said to a question whose answer may change.
-// It is immutable but for failed.
+// It is immutable.
 type answer struct {
 	body   []byte
 	etag   string
@@ -35,6 +37,9 @@ func (m *Mirror) last(req goproxy.Request) *answer {
 	}
 	sa, err := m.c.Store.Answer(req)
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			m.storeWorked(err)
+		}
 		return nil
 	}
 	a := &answer{body: sa.Body, etag: etag(sumOf(sa.Body)), source: sa.Source, at: sa.Time}
@@ -66,18 +71,18 @@ func (m *Mirror) mutable(ctx context.Context, req goproxy.Request, o Options) (*
 	}
 	if err := m.absent(req); err != nil {
 		note(ctx, "mirror", "not found, remembered", "")
-		return nil, err
+		return m.gone(ctx, req, err)
 	}
-
-	f, joined := m.join(ctx, req, func(ctx context.Context, f *flight) { m.refresh(ctx, req, f, old) })
+	f, joined := m.join(ctx, req, func(ctx context.Context, f *flight) { m.refresh(ctx, req, f) })
+	defer f.leave()
 	if joined {
 		note(ctx, "mirror", "joined a fetch under way", "")
 	}
 	var patience <-chan time.Time
 	if old != nil || m.hasVersions(req) {
 		wait := s.Stale - time.Since(f.start) // those who come later have waited through others
-		if _, ok := m.missing.GetIfPresent(failedKey(req)); ok {
-			wait = min(wait, 50*time.Millisecond)
+		if at, ok := m.failed.GetIfPresent(req); ok && time.Since(at) < failedRecently {
+			wait = min(wait, failedPatience)
 		}
 		t := time.NewTimer(max(wait, 0))
 		defer t.Stop()
@@ -86,23 +91,16 @@ func (m *Mirror) mutable(ctx context.Context, req goproxy.Request, o Options) (*
 	why := ""
 	select {
 	case <-f.done:
-		if f.err == nil {
+		switch {
+		case f.err == nil:
 			return f.small.share(), nil
+		case established(f.err):
+			return m.gone(ctx, req, f.err)
 		}
-		why = f.err.Error()
-		if we, ok := errors.AsType[*upstream.WalkError](f.err); ok && we.NotExist() {
-			// The sources answered. Only what we hold ourselves says otherwise.
-			if req.Kind == goproxy.List {
-				if res := m.fromStore(ctx, req, "the sources no longer have the module; these are the versions in the store"); res != nil {
-					return res, nil
-				}
-			}
-			return nil, f.err
-		}
-		m.missing.Set(failedKey(req), &absence{until: time.Now().Add(failedRecently)})
+		why = finding.Redact(f.err.Error())
 	case <-patience:
 		why = "no source has answered yet"
-		m.missing.Set(failedKey(req), &absence{until: time.Now().Add(failedRecently)})
+		m.failed.Set(req, time.Now())
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -128,28 +126,37 @@ func (m *Mirror) mutable(ctx context.Context, req goproxy.Request, o Options) (*
 	}
 }
 
-// failedKey is a question that no client can ask, under which it is remembered
-// that the last refresh of req failed.
-func failedKey(req goproxy.Request) goproxy.Request {
-	req.Kind += 100
-	return req
+// gone answers what the sources say does not exist: only what we hold ourselves
+// says otherwise.
+func (m *Mirror) gone(ctx context.Context, req goproxy.Request, err error) (*Result, error) {
+	if res := m.fromStore(ctx, req, "the sources do not have the module; the store has versions of it"); res != nil {
+		note(ctx, "mirror", "answered from the store", "")
+		return res, nil
+	}
+	return nil, err
 }
 
 // hasVersions reports whether a List or Latest could be answered from what is in
 // the store.
-func (m *Mirror) hasVersions(req goproxy.Request) bool {
+func (m *Mirror) hasVersions(req goproxy.Request) bool { return len(m.versions(req)) > 0 }
+
+// versions are those in the store, for a request that they could answer.
+func (m *Mirror) versions(req goproxy.Request) []string {
 	if req.Kind != goproxy.List && req.Kind != goproxy.Latest {
-		return false
+		return nil
 	}
-	v, err := m.c.Store.Versions(req.Module.Path)
-	return err == nil && len(v) > 0
+	list, err := m.c.Store.Versions(req.Module.Path)
+	if err != nil {
+		m.storeWorked(err)
+	}
+	return list
 }
 
 // fromStore answers a List or Latest from the versions in the store; nil if it
 // has none.
 func (m *Mirror) fromStore(ctx context.Context, req goproxy.Request, why string) *Result {
-	versions, err := m.c.Store.Versions(req.Module.Path)
-	if err != nil || len(versions) == 0 {
+	versions := m.versions(req)
+	if len(versions) == 0 {
 		return nil
 	}
 	switch req.Kind {
@@ -161,7 +168,7 @@ func (m *Mirror) fromStore(ctx context.Context, req goproxy.Request, why string)
 		return res
 	case goproxy.Latest:
 		info := goproxy.Request{Kind: goproxy.Info, Module: module.Version{Path: req.Module.Path, Version: goproxy.LatestOf(versions)}}
-		res, err := m.stored(ctx, info)
+		res, err := m.stored(ctx, info, false)
 		if err != nil {
 			return nil
 		}
@@ -171,20 +178,30 @@ func (m *Mirror) fromStore(ctx context.Context, req goproxy.Request, why string)
 	return nil
 }
 
-// refresh is the flight of a changing answer.
-func (m *Mirror) refresh(ctx context.Context, req goproxy.Request, f *flight, old *answer) {
+// refresh is the flight of a changing answer. It looks once more at what may have
+// changed since its first client looked.
+func (m *Mirror) refresh(ctx context.Context, req goproxy.Request, f *flight) {
+	old := m.last(req)
+	if old != nil && time.Since(old.at) < m.settings.Load().Fresh {
+		f.small = old.result("")
+		return
+	}
+	if f.err = m.absent(req); f.err != nil {
+		return
+	}
 	a := m.refreshOnly(ctx, req, f)
 	if f.err != nil {
+		if !established(f.err) {
+			m.failed.Set(req, time.Now())
+		}
 		m.remember(req, f.err)
 		return
 	}
-	m.missing.Invalidate(failedKey(req))
+	m.failed.Invalidate(req)
 	m.answers.Set(req, a)
-	close(f.done)
+	f.land() // the client need not wait for the disk
 	if old == nil || !bytes.Equal(old.body, a.body) || a.at.Sub(old.at) > time.Minute {
-		if err := m.c.Store.SetAnswer(req, store.Answer{Body: a.body, Source: a.source, Time: a.at}); err != nil {
-			m.storeWorks(err)
-		}
+		m.storeWorked(m.c.Store.SetAnswer(req, store.Answer{Body: a.body, Source: a.source, Time: a.at}))
 	}
 }
 

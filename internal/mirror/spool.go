@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"sync"
 
 	"github.com/modsluice/sluice/internal/store"
 )
 
 // A spool is one attempt's zip while it arrives. Its fields are guarded by the
-// mutex of its flight.
+// mutex of its flight. Its bytes live as long as it is the flight's current
+// attempt and somebody takes part in the flight, or as a stream is on it.
 type spool struct {
 	p       store.Pending
 	scratch bool  // p will never be stored
@@ -21,22 +22,12 @@ type spool struct {
 	verified bool  // all bytes are there, and right
 	rec      store.Record
 	err      error // why there will be no more
-	refs     int   // the flight's own, and one for each reader
+	streams  int   // that are on it
+	replaced bool  // by a later attempt
 }
 
 func newSpool(p pending, total int64) *spool {
-	return &spool{p: p.Pending, scratch: p.scratch, total: total, refs: 1}
-}
-
-// release gives up one hold; the last one frees the bytes that were not stored.
-func (sp *spool) release(f *flight) {
-	f.mu.Lock()
-	sp.refs--
-	last := sp.refs == 0
-	f.mu.Unlock()
-	if last {
-		sp.p.Abort()
-	}
+	return &spool{p: p.Pending, scratch: p.scratch, total: total}
 }
 
 // publish makes sp the attempt that is followed.
@@ -45,9 +36,24 @@ func (f *flight) publish(sp *spool) {
 	old := f.spool
 	f.spool = sp
 	f.wake()
-	f.mu.Unlock()
+	unused := old != nil && old.streams == 0
 	if old != nil {
-		old.release(f)
+		old.replaced = true
+	}
+	f.mu.Unlock()
+	if unused {
+		old.p.Abort()
+	}
+}
+
+// drop takes a stream off sp.
+func (f *flight) drop(sp *spool) {
+	f.mu.Lock()
+	sp.streams--
+	unused := sp.streams == 0 && sp.replaced
+	f.mu.Unlock()
+	if unused {
+		sp.p.Abort()
 	}
 }
 
@@ -75,12 +81,12 @@ func (f *flight) verify(sp *spool, rec store.Record) {
 
 // moveToScratch carries on after the store has failed in the middle of a zip:
 // what is there is copied beside the store, with the bytes that did not fit.
-func (sp *spool) moveToScratch(f *flight, dir string, rest []byte, have int64) error {
+func (f *flight) moveToScratch(sp *spool, dir string, rest []byte, have int64) error {
 	s, err := store.Scratch(dir, scratchMemory)
 	if err != nil {
 		return err
 	}
-	if _, err = io.Copy(s, io.NewSectionReader(sp.p, 0, have)); err == nil {
+	if _, err = io.CopyN(s, io.NewSectionReader(sp.p, 0, have), have); err == nil {
 		_, err = s.Write(rest)
 	}
 	if err != nil {
@@ -95,18 +101,24 @@ func (sp *spool) moveToScratch(f *flight, dir string, rest []byte, have int64) e
 	return nil
 }
 
-// limit is how far a client may read. f.mu is held.
-func (sp *spool) limit() int64 {
-	if sp.verified {
-		return sp.have
+// readAt reads from sp, which may move to the scratch file meanwhile.
+func (f *flight) readAt(sp *spool, b []byte, off int64) (int, error) {
+	pending := func() store.Pending {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return sp.p
 	}
-	// The announced end, if there is one, bounds it too: all but the last block
-	// of what is to come, not only of what came.
-	end := sp.have
-	if sp.total >= 0 {
-		end = min(end, sp.total)
+	for p := pending(); ; {
+		n, err := p.ReadAt(b, off)
+		if n == len(b) {
+			return n, nil
+		}
+		q := pending()
+		if q == p {
+			return n, err
+		}
+		p = q
 	}
-	return max(0, end-holdBack)
 }
 
 // large reports whether sp is worth following before it is verified. f.mu is held.
@@ -114,45 +126,76 @@ func (sp *spool) large() bool {
 	return sp.total > smallZip || sp.total < 0 && sp.have > smallZip
 }
 
-// follow waits until the zip of a flight can be answered with: whole and
-// verified, or large and on its way.
-func (m *Mirror) follow(ctx context.Context, f *flight, whole bool) (*Result, error) {
+// limit is how far a client may read that was told of size bytes (-1: of none).
+// f.mu is held.
+func (sp *spool) limit(size int64) int64 {
+	if sp.verified {
+		return sp.have
+	}
+	// The announced end bounds it too: all but the last block of what is to come,
+	// not only of what came. And whatever this attempt says, a client that was
+	// told of an end by an earlier one must not come near that.
+	end := sp.have
+	for _, announced := range [...]int64{sp.total, size} {
+		if announced >= 0 {
+			end = min(end, announced)
+		}
+	}
+	return max(0, end-holdBack)
+}
+
+// follow waits until the zip of a flight, which the caller has joined, can be
+// answered with: whole and verified, or large and on its way. The result leaves
+// the flight when it is closed; an error has left it.
+func (f *flight) follow(ctx context.Context, whole bool) (*Result, error) {
+	res, err := f.wait(ctx, whole)
+	if err != nil {
+		f.leave()
+	}
+	return res, err
+}
+
+func (f *flight) wait(ctx context.Context, whole bool) (*Result, error) {
 	for {
 		f.mu.Lock()
 		sp, changed := f.spool, f.changed
 		switch {
 		case sp != nil && sp.verified:
-			sp.refs++
-			rec := sp.rec
 			f.mu.Unlock()
 			return &Result{
-				Content: io.NewSectionReader(sp.p, 0, rec.Size), Size: rec.Size, Source: rec.Source, ETag: etag(rec.SHA256),
-				close: sync.OnceFunc(func() { sp.release(f) }),
+				Content: io.NewSectionReader(sp.p, 0, sp.rec.Size), Size: sp.rec.Size, Source: sp.rec.Source, ETag: etag(sp.rec.SHA256),
+				close: f.leave,
 			}, nil
-		case !whole && sp != nil && sp.err == nil && sp.large() && sp.limit() > 0:
-			sp.refs++
-			total := sp.total
+		case !whole && sp != nil && sp.err == nil && sp.large() && sp.limit(-1) > 0:
+			sp.streams++
+			st := &stream{ctx: ctx, f: f, sp: sp, size: sp.total}
 			f.mu.Unlock()
-			st := &stream{ctx: ctx, f: f, sp: sp}
-			return &Result{Stream: st, Size: total, close: st.close}, nil
+			return &Result{Stream: st, Size: st.size, close: st.close}, nil
 		}
 		f.mu.Unlock()
 		select {
 		case <-f.done:
-			if f.err != nil {
-				return nil, f.err
-			}
-			f.mu.Lock()
-			ok := f.spool != nil && f.spool.verified
-			f.mu.Unlock()
-			if !ok {
-				return nil, errInternal
+			if err := f.outcome(); err != nil {
+				return nil, err
 			}
 		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// outcome is why the zip of a flight that is over is not there; nil if it is.
+func (f *flight) outcome() error {
+	if f.err != nil {
+		return f.err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.spool == nil || !f.spool.verified {
+		return errInternal
+	}
+	return nil
 }
 
 // errDiverged says that the next source's bytes are not a continuation of what a
@@ -163,143 +206,113 @@ var errDiverged = errors.New("the source failed midway, and the next one's file 
 // source fails midway, it goes on with the next source's zip where that begins
 // with the same bytes.
 type stream struct {
-	ctx context.Context
-	f   *flight
-	sp  *spool // held
-	off int64  // what the client has
+	ctx  context.Context
+	f    *flight
+	sp   *spool // that it is on
+	size int64  // what the client was told, or -1
+	off  int64  // what the client has
 }
 
 func (s *stream) Read(b []byte) (int, error) {
+	f := s.f
 	for {
-		s.f.mu.Lock()
-		cur, changed := s.f.spool, s.f.changed
-		sp := s.sp
-		limit, verified, failed, total, p := sp.limit(), sp.verified, sp.err, sp.total, sp.p
-		if cur != sp && failed != nil {
-			cur.refs++
+		f.mu.Lock()
+		sp, cur, changed := s.sp, f.spool, f.changed
+		failed, verified, have, limit := sp.err, sp.verified, sp.have, sp.limit(s.size)
+		change := failed != nil && cur != sp && cur.err == nil
+		if change {
+			cur.streams++
 		}
-		s.f.mu.Unlock()
+		f.mu.Unlock()
 
 		switch {
-		case cur != sp && failed != nil:
-			ok, err := s.change(cur, total)
-			if err != nil || !ok {
+		case change:
+			if err := s.change(cur); err != nil {
 				return 0, err
 			}
 			continue
+		case failed != nil:
+			// No more of what failed: the less the client has of it, the likelier
+			// it is that the next attempt begins the same way.
+		case verified && s.size >= 0 && have != s.size:
+			return 0, errDiverged
 		case s.off < limit:
-			n, err := p.ReadAt(b[:min(int64(len(b)), limit-s.off)], s.off)
+			n, err := f.readAt(sp, b[:min(int64(len(b)), limit-s.off)], s.off)
 			s.off += int64(n)
 			if n > 0 {
-				return n, nil
+				err = nil
+			} else if err != nil {
+				err = fmt.Errorf("the download cannot be read back: %w", err)
 			}
-			s.f.mu.Lock()
-			moved := sp.p != p
-			s.f.mu.Unlock()
-			if moved {
-				continue // to the scratch file, between our look and our read
-			}
-			return 0, err
+			return n, err
 		case verified:
 			return 0, io.EOF
 		}
-		over := false
 		select {
 		case <-changed:
-		case <-s.f.done:
-			over = true
+		case <-f.done:
+			if err := f.outcome(); err != nil {
+				return 0, err
+			}
 		case <-s.ctx.Done():
 			return 0, context.Cause(s.ctx)
 		}
-		if over {
-			s.f.mu.Lock()
-			ended := !s.sp.verified && s.f.spool == s.sp
-			s.f.mu.Unlock()
-			if ended {
-				if s.f.err != nil {
-					return 0, s.f.err
-				}
-				return 0, errInternal
-			}
-		}
 	}
 }
 
-// change goes on with another attempt, whose hold has been taken. It waits until
-// that has as many bytes as the client.
-func (s *stream) change(next *spool, total int64) (bool, error) {
+// change goes on with another attempt, on which the stream has been counted, as
+// soon as that has as many bytes as the client. If it fails before, the stream
+// stays where it is, for Read to look for the one after it.
+func (s *stream) change(next *spool) error {
+	f := s.f
 	for {
-		s.f.mu.Lock()
-		have, err, changed, ntotal, p := next.have, next.err, s.f.changed, next.total, next.p
-		verified := next.verified
-		s.f.mu.Unlock()
+		f.mu.Lock()
+		have, failed, verified, total, changed := next.have, next.err, next.verified, next.total, f.changed
+		f.mu.Unlock()
 		switch {
+		case failed != nil:
+			f.drop(next)
+			return nil
+		case s.size >= 0 && (total >= 0 && total != s.size || verified && have != s.size), verified && have < s.off:
+			f.drop(next)
+			return errDiverged
 		case have >= s.off:
-			if total >= 0 && ntotal >= 0 && ntotal != total || total >= 0 && verified && have != total || !samePrefix(s.sp.p, p, s.off) {
-				next.release(s.f)
-				return false, errDiverged
+			if err := s.sameSoFar(next); err != nil {
+				f.drop(next)
+				return err
 			}
-			s.sp.release(s.f)
+			f.drop(s.sp)
 			s.sp = next
-			return true, nil
-		case verified:
-			next.release(s.f)
-			return false, errDiverged
-		case err != nil:
-			// This one failed too. Read looks for the one after it, or the end.
-			next.release(s.f)
-			s.f.mu.Lock()
-			last := s.f.spool == next
-			s.f.mu.Unlock()
-			if last {
-				select {
-				case <-s.f.done:
-					if s.f.err != nil {
-						return false, s.f.err
-					}
-				case <-changed:
-				case <-s.ctx.Done():
-					return false, context.Cause(s.ctx)
-				}
-			}
-			s.f.mu.Lock()
-			next = s.f.spool
-			next.refs++
-			s.f.mu.Unlock()
-			continue
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-s.ctx.Done():
-			next.release(s.f)
-			return false, context.Cause(s.ctx)
+			f.drop(next)
+			return context.Cause(s.ctx)
 		}
 	}
 }
 
-func samePrefix(a, b io.ReaderAt, n int64) bool {
-	ba, bb := make([]byte, copyBuffer), make([]byte, copyBuffer)
-	for off := int64(0); off < n; {
-		k := min(copyBuffer, n-off)
-		na, _ := a.ReadAt(ba[:k], off)
-		nb, _ := b.ReadAt(bb[:k], off)
-		if int64(na) != k || int64(nb) != k || !bytes.Equal(ba[:k], bb[:k]) {
-			return false
+// sameSoFar compares what the client has with the beginning of next.
+func (s *stream) sameSoFar(next *spool) error {
+	was, is := make([]byte, copyBuffer), make([]byte, copyBuffer)
+	for off := int64(0); off < s.off; off += copyBuffer {
+		k := min(copyBuffer, s.off-off)
+		if _, err := s.f.readAt(s.sp, was[:k], off); err != nil {
+			return fmt.Errorf("the download cannot be read back: %w", err)
 		}
-		off += k
+		if _, err := s.f.readAt(next, is[:k], off); err != nil {
+			return fmt.Errorf("the download cannot be read back: %w", err)
+		}
+		if !bytes.Equal(was[:k], is[:k]) {
+			return errDiverged
+		}
 	}
-	return true
+	return nil
 }
 
-func (s *stream) close() { s.sp.release(s.f) }
-
-// onceValues makes a function of three results one that is called once.
-func onceValues(f func() (string, string, error)) func() (string, string, error) {
-	var once sync.Once
-	var a, b string
-	var err error
-	return func() (string, string, error) {
-		once.Do(func() { a, b, err = f() })
-		return a, b, err
-	}
+func (s *stream) close() {
+	s.f.drop(s.sp)
+	s.f.leave()
 }

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -85,7 +84,7 @@ func (m *Mirror) trace(ctx context.Context, req goproxy.Request, cold bool) Trac
 			note(ctx, "mirror", "answer at hand", "from "+old.source+", "+time.Since(old.at).Round(time.Second).String()+" old")
 		}
 	} else if !cold {
-		res, err := m.stored(ctx, req)
+		res, err := m.stored(ctx, req, false)
 		if err == nil {
 			note(ctx, "store", "hit", res.Source)
 			return done(res, nil)
@@ -93,7 +92,8 @@ func (m *Mirror) trace(ctx context.Context, req goproxy.Request, cold bool) Trac
 		note(ctx, "store", "miss", err.Error())
 	}
 	// A flight of its own, which nobody joins and which keeps nothing.
-	f := &flight{done: make(chan struct{}), changed: make(chan struct{}), start: time.Now()}
+	f := newFlight()
+	defer f.finish()
 	switch {
 	case !req.Immutable():
 		m.refreshOnly(ctx, req, f)
@@ -102,15 +102,12 @@ func (m *Mirror) trace(ctx context.Context, req goproxy.Request, cold bool) Trac
 	default:
 		m.fetchSmall(ctx, req, f, false)
 	}
-	f.finish()
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return done(nil, f.err)
-	}
-	if f.small != nil {
+	case f.small != nil:
 		return done(f.small.share(), nil)
+	default:
+		return done(&Result{Size: f.spool.rec.Size, Source: f.spool.rec.Source}, nil)
 	}
-	if f.spool == nil {
-		return done(nil, errors.New("nothing was fetched"))
-	}
-	return done(&Result{Size: f.spool.rec.Size, Source: f.spool.rec.Source}, nil)
 }

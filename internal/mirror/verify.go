@@ -48,16 +48,18 @@ func (m *Mirror) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, err
 			return nil
 		}
 		rep.Files++
-		size, forget, err := m.verifyOne(ctx, req, o, &rep)
+		size, v, err := m.verifyOne(ctx, req, o, &rep)
 		rep.Bytes += size
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if err != nil {
+		case errors.Is(err, fs.ErrNotExist):
+			rep.Files-- // gone since the walk saw it
+		case err != nil:
 			p := VerifyProblem{req.String(), err.Error(), "left as it is"}
-			if !o.DryRun {
+			if !o.DryRun && v != unclear {
 				p.Done = "moved to quarantine"
-				if derr := m.c.Store.Discard(req, evidence(req, "verify", err.Error()), forget); derr != nil {
+				if derr := m.c.Store.Discard(req, evidence(req, "verify", err.Error()), v == untrue); derr != nil {
 					p.Done = "could not be moved to quarantine: " + derr.Error()
 				}
 			}
@@ -71,61 +73,76 @@ func (m *Mirror) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, err
 	return rep, err
 }
 
-// verifyOne checks one file. forget is whether its record is wrong too.
-func (m *Mirror) verifyOne(ctx context.Context, req goproxy.Request, o VerifyOptions, rep *VerifyReport) (size int64, forget bool, err error) {
+// A verdict is what is wrong with a file that is not as it should be.
+type verdict int
+
+const (
+	unclear verdict = iota // it could not be told; the file may be fine
+	damaged                // it is not what was stored
+	untrue                 // it is, and that is wrong, its record too
+)
+
+// verifyOne checks one file.
+func (m *Mirror) verifyOne(ctx context.Context, req goproxy.Request, o VerifyOptions, rep *VerifyReport) (size int64, v verdict, err error) {
+	judge := func(err error) verdict {
+		if errors.Is(err, store.ErrDamaged) {
+			return damaged
+		}
+		return unclear
+	}
 	if err := m.c.Store.Check(req); err != nil {
-		return 0, false, err
+		return 0, judge(err), err
 	}
 	blob, err := m.c.Store.Open(req)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, fmt.Errorf("it has no record, so nothing vouches for it")
-	}
 	if err != nil {
-		return 0, false, err
+		return 0, judge(err), err
 	}
 	defer blob.Close()
 	size = blob.Record.Size
-	h1, err := contentHash(ctx, req, blob, size)
-	if err != nil {
-		return size, true, err
-	}
-	if h1 != blob.Record.H1 {
-		return size, true, fmt.Errorf("its hash is %s, but its record says %s", h1, blob.Record.H1)
+	own := &ownReader{r: blob}
+	h1, err := contentHash(ctx, req, own, size)
+	switch {
+	case own.err != nil:
+		return size, unclear, own.err
+	case err != nil:
+		return size, untrue, err
+	case h1 != blob.Record.H1:
+		return size, untrue, fmt.Errorf("its hash is %s, but its record says %s", h1, blob.Record.H1)
 	}
 	route := m.Route(req.Module.Path)
 	if req.Kind == goproxy.Info || route.Sums == nil {
 		rep.Pinned++
-		return size, false, nil
+		return size, 0, nil
 	}
 	if o.Offline {
 		rep.Unasked++
-		return size, false, nil
+		return size, 0, nil
 	}
 	want, err := m.want(ctx, route, req)
 	switch {
 	case errors.Is(err, checksum.ErrUnknown):
-		return size, true, err
+		return size, untrue, err
 	case err != nil:
 		rep.Unasked++
-		return size, false, nil
+		return size, 0, nil
 	case want != h1:
-		return size, true, fmt.Errorf("its hash is %s, but the checksum database %s says %s", h1, route.Sums.Name(), want)
+		return size, untrue, fmt.Errorf("its hash is %s, but the checksum database %s says %s", h1, route.Sums.Name(), want)
 	}
 	rep.Vouched++
-	return size, false, nil
+	return size, 0, nil
 }
 
 // contentHash reads a stored file by the rules of its kind and gives its h1; ""
 // for an .info.
-func contentHash(ctx context.Context, req goproxy.Request, blob *store.Blob, size int64) (string, error) {
+func contentHash(ctx context.Context, req goproxy.Request, r io.ReaderAt, size int64) (string, error) {
 	if req.Kind == goproxy.Zip {
-		z, err := readZip(blob, size, req.Module)
+		z, err := readZip(r, size, req.Module)
 		if err != nil {
 			return "", err
 		}
 		return z.hash(ctx)
 	}
-	data, err := io.ReadAll(blob.Content)
+	data, err := io.ReadAll(io.NewSectionReader(r, 0, size))
 	if err != nil {
 		return "", err
 	}

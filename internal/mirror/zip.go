@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -18,11 +19,17 @@ import (
 
 	"golang.org/x/mod/module"
 
+	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
 )
 
-// maxLicense is the go command's limit for a LICENSE file, in bytes.
-const maxLicense = 16 << 20
+const (
+	// maxLicense is the go command's limit for a LICENSE file, in bytes.
+	maxLicense = 16 << 20
+	// maxDirectory is the most bytes that a zip's directory may take: room for a
+	// few hundred thousand files.
+	maxDirectory = 32 << 20
+)
 
 // A ZipError says which rule of https://go.dev/ref/mod#zip-files a zip breaks.
 type ZipError struct {
@@ -48,7 +55,7 @@ type moduleZip struct {
 	r      io.ReaderAt
 	size   int64
 	prefix string
-	files  []*zip.File // without directories, by name
+	files  []*zip.File // all members, directories too, by name
 }
 
 // readZip checks a zip's directory by the module zip rules, as x/mod/zip.CheckZip
@@ -58,22 +65,33 @@ func readZip(r io.ReaderAt, size int64, mod module.Version) (*moduleZip, error) 
 	if size > goproxy.MaxZip {
 		return nil, &tooLargeError{goproxy.MaxZip}
 	}
-	zr, err := zip.NewReader(r, size)
+	dir := &directoryReader{r: r, left: maxDirectory}
+	zr, err := zip.NewReader(dir, size)
+	if dir.left < 0 {
+		return bad("", fmt.Errorf("its directory is larger than %d bytes", maxDirectory))
+	}
+	dir.left = math.MaxInt64 // members are read through it too
 	if err != nil {
 		head := make([]byte, 64)
 		n, _ := r.ReadAt(head, 0)
 		if bytes.HasPrefix(bytes.TrimLeft(head[:n], " \t\r\n"), []byte("<")) {
-			err = errors.New("it is an HTML page; a login page or filter may stand in between")
+			err = &formError{finding.SourceHTML, "it is an HTML page; a login page or filter may stand in between"}
 		}
 		return nil, &ZipError{Err: err, Damaged: true}
 	}
 	z := &moduleZip{r: r, size: size, prefix: mod.Path + "@" + mod.Version + "/"}
 	seen := collisions{}
-	var total int64
+	var total, packed int64
 	for _, f := range zr.File {
 		name, ok := strings.CutPrefix(f.Name, z.prefix)
 		if !ok {
 			return bad(f.Name, fmt.Errorf("the name does not begin with %q", z.prefix))
+		}
+		z.files = append(z.files, f)
+		// Members may share their bytes, so that reading them takes longer than the
+		// zip is large; not without an end.
+		if packed += int64(min(f.CompressedSize64, uint64(size))); packed > 2*goproxy.MaxZip {
+			return bad(f.Name, errors.New("the members lie one over the other"))
 		}
 		if name == "" {
 			continue
@@ -96,23 +114,39 @@ func readZip(r io.ReaderAt, size int64, mod module.Version) (*moduleZip, error) 
 		}
 		n := int64(f.UncompressedSize64)
 		if n < 0 || n > goproxy.MaxZip-total {
-			return bad("", fmt.Errorf("its contents are larger than %d bytes", int64(goproxy.MaxZip)))
+			return bad("", &formError{finding.ZipTooLarge, fmt.Sprintf("its contents are larger than %d bytes", int64(goproxy.MaxZip))})
 		}
 		total += n
 		if name == "go.mod" && n > goproxy.MaxMod || name == "LICENSE" && n > maxLicense {
 			return bad(f.Name, errors.New("the file is larger than 16 MiB"))
 		}
-		z.files = append(z.files, f)
 	}
-	if len(z.files) == 0 {
-		return bad("", errors.New("it holds no files"))
+	slices.SortStableFunc(z.files, func(a, b *zip.File) int { return strings.Compare(a.Name, b.Name) })
+	for i := len(z.files) - 2; i >= 0; i-- {
+		if z.files[i].Name == z.files[i+1].Name { // a directory, which may be there twice; dirhash reads the last
+			z.files[i] = z.files[i+1]
+		}
 	}
-	slices.SortFunc(z.files, func(a, b *zip.File) int { return strings.Compare(a.Name, b.Name) })
 	return z, nil
 }
 
+// A directoryReader reads as much as a zip's directory may take, before members
+// are read: archive/zip makes an object of each entry, and a zip of the largest
+// size could hold ten million.
+type directoryReader struct {
+	r    io.ReaderAt
+	left int64 // negative once it was not enough
+}
+
+func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
+	if d.left -= int64(len(p)); d.left < 0 {
+		return 0, errors.New("the zip's directory is too large")
+	}
+	return d.r.ReadAt(p, off)
+}
+
 // hash reads every member, which checks its CRC, and gives the zip's h1 as
-// x/mod/sumdb/dirhash.HashZip does.
+// x/mod/sumdb/dirhash.HashZip does: directories count, as empty files.
 func (z *moduleZip) hash(ctx context.Context) (string, error) {
 	sum := sha256.New()
 	buf := make([]byte, copyBuffer)

@@ -1,134 +1,189 @@
 package server_test
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/mod/module"
 
-	"github.com/modsluice/sluice/internal/faults"
 	"github.com/modsluice/sluice/internal/modtest"
-	"github.com/modsluice/sluice/internal/store"
+	"github.com/modsluice/sluice/internal/upstream"
 )
 
-var update = flag.Bool("update", false, "write the table in README.md anew")
+var update = flag.Bool("update", false, "write the table of answers into docs/answers.md")
 
-// TestTheTableOfAnswersIsTrue asks a cold server for each kind of file while its
-// only source answers in each way, and holds README.md to the outcome.
-func TestTheTableOfAnswersIsTrue(t *testing.T) {
-	w := modtest.New(t)
-	w.Add("example.com/m", "v1.0.0", modtest.Files{"m.go": "package m\n"})
-	w.SetQuery("example.com/m", "main", "v1.0.0")
-	db := openDB(t, w.SumDB("sum.example.com"), store.NewMem())
+const (
+	answersFile  = "../../docs/answers.md"
+	answersBegin = "<!-- the table: written by go test ./internal/server -run Answers -update -->\n"
+	answersEnd   = "<!-- the end of the table -->\n"
+)
+
+// What Sluice answers for each trouble of its one source, with nothing in the
+// store, is documented, and the documentation is this test's output.
+func TestAnswersToEachTroubleOfASource(t *testing.T) {
+	small := module.Version{Path: "answers.test/m", Version: "v1.0.0"}
+	large := module.Version{Path: "answers.test/large", Version: "v1.0.0"}
 	columns := []struct{ name, path string }{
-		{"list", "/example.com/m/@v/list"}, {"latest", "/example.com/m/@latest"}, {"branch", "/example.com/m/@v/main.info"},
-		{"info", "/example.com/m/@v/v1.0.0.info"}, {"mod", "/example.com/m/@v/v1.0.0.mod"}, {"zip", "/example.com/m/@v/v1.0.0.zip"},
+		{"list", "/answers.test/m/@v/list"},
+		{"@latest", "/answers.test/m/@latest"},
+		{"branch.info", "/answers.test/m/@v/main.info"},
+		{".info", at(small, ".info")},
+		{".mod", at(small, ".mod")},
+		{".zip", at(small, ".zip")},
+		{".zip over 1 MiB", at(large, ".zip")},
 	}
 	rows := []struct {
-		name   string
-		fault  string // "" for none
-		source string // in place of the world
+		name  string
+		fault string
 	}{
-		{name: "200"},
-		{name: "404", fault: "404"}, {name: "410", fault: "410"}, {name: "401", fault: "401"}, {name: "403", fault: "403"},
-		{name: "407", fault: "407"}, {name: "429", fault: "429"}, {name: "500", fault: "500"}, {name: "502", fault: "502"},
-		{name: "503", fault: "503"}, {name: "504", fault: "504"}, {name: "400", fault: "400"}, {name: "204", fault: "204"},
-		{name: "refuses connections", source: "http://127.0.0.1:1"},
-		{name: "resets the connection", fault: "reset"},
-		{name: "accepts, never answers", fault: "hang"},
-		{name: "stops midway", fault: "hang-body=50%"},
-		{name: "breaks off midway", fault: "cut=50%"},
-		{name: "redirects in a circle", fault: "redirect-loop"},
-		{name: "200, an HTML page", fault: "html"},
-		{name: "200, empty", fault: "empty"},
-		{name: "200, half of it", fault: "short=50%"},
+		{"200, right", "none"},
+		{"404", "404"}, {"410", "410"}, {"401", "401"}, {"403", "403"}, {"407", "407"}, {"429, Retry-After: 7", "429=7"},
+		{"500", "500"}, {"502", "502"}, {"503", "503"}, {"504", "504"},
+		{"connection refused", "refused"}, {"connection reset", "reset"},
+		{"no answer within `sources.timeout`", "hang"},
+		{"the body stops midway", "hang-body=50%"},
+		{"the body ends early", "cut=50%"},
+		{"redirects without end", "redirect-loop"},
+		{"200, an HTML page", "html"}, {"200, empty", "empty"}, {"204", "204"},
+		{"200, the wrong file", "lie"},
 	}
-	var table strings.Builder
-	table.WriteString("| The source |")
+	var b bytes.Buffer
+	b.WriteString("| The source answers |")
 	for _, c := range columns {
-		table.WriteString(" " + c.name + " |")
+		fmt.Fprintf(&b, " %s |", c.name)
 	}
-	table.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
-	cells := make([][]string, len(rows))
-	var wg sync.WaitGroup
-	places := make(chan struct{}, 8)
-	for i, row := range rows {
-		cells[i] = make([]string, len(columns))
-		source := row.source
-		if source == "" {
-			h := w.Handler()
-			if row.fault != "" {
-				f, err := faults.Parse(row.fault)
-				if err != nil {
-					t.Fatal(err)
-				}
-				h = faults.Handler(h, faults.Always(f))
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	cells := 0
+	for _, row := range rows {
+		fmt.Fprintf(&b, "| %s |", row.name)
+		var p parts
+		lies := row.fault == "lie"
+		liar := modtest.New(t)
+		liar.Add(small.Path, small.Version, modtest.Files{"go.mod": "module answers.test/m\n\ngo 1.2\n", "evil.go": "package evil\n", ".info": `{"Version":"v2.0.0"}`})
+		liar.SetQuery(small.Path, "main", small.Version)
+		liar.Big(large.Path, large.Version, 3<<20)
+		switch row.fault {
+		case "hang", "hang-body=50%":
+			p.budget = 250 * time.Millisecond
+		case "refused":
+			dead := modtest.Serve(t, nil)
+			dead.Stop()
+			p.sources = []upstream.Source{httpSource(t, dead.URL, 0)}
+		case "lie":
+			p.sources = []upstream.Source{httpSource(t, modtest.Serve(t, liar.Handler()).URL, 0)}
+		}
+		r := newRig(t, p)
+		r.w.Add(small.Path, small.Version, nil)
+		r.w.SetQuery(small.Path, "main", small.Version)
+		r.w.Big(large.Path, large.Version, 2<<20)
+		if row.fault != "refused" && !lies {
+			r.spoil(row.fault)
+		}
+		for _, c := range columns {
+			var g got
+			if end, ok := midway[row.fault]; ok && c.path == at(large, ".zip") {
+				g = r.midway(liar, large, lies, end, p.budget)
+			} else {
+				g = r.get(c.path)
 			}
-			source = modtest.Serve(t, h).URL
+			cell := fmt.Sprint(g.status)
+			if code := g.header.Get("X-Sluice-Code"); code != "" {
+				cell += " " + code
+			}
+			if g.header.Get("Retry-After") != "" {
+				cell += ", Retry-After"
+			}
+			if g.err != nil {
+				cell = "broken off"
+			}
+			fmt.Fprintf(&b, " %s |", cell)
+			cells++
+			// The rules behind the table.
+			missing := row.fault == "404" || row.fault == "410"
+			if g.status == 0 || (g.status == 404 || g.status == 410) != missing {
+				t.Errorf("%s, %s: %v", row.name, c.name, g)
+			}
+			if g.status == 500 {
+				t.Errorf("%s, %s: that is not our fault: %v", row.name, c.name, g)
+			}
 		}
-		for j, c := range columns {
-			wg.Go(func() {
-				// Each cell has a house of its own, so that nothing is remembered.
-				places <- struct{}{}
-				defer func() { <-places }()
-				timeout := time.Minute // of no consequence
-				if strings.HasPrefix(row.fault, "hang") {
-					timeout = 300 * time.Millisecond // what the row is about
-				}
-				h := build(t, plan{source: source, timeout: timeout, sums: db})
-				rec := h.GET(c.path)
-				cells[i][j] = fmt.Sprint(rec.Code)
-				// An empty list is a good answer: that of a module without tags.
-				if rec.Code == http.StatusOK && row.name != "200" && (c.name != "list" || row.fault != "empty") && rec.Body.String() != truth(w, c.name) {
-					t.Errorf("source %s, %s: 200 with %q", row.name, c.name, rec.Body)
-				}
-				if rec.Code >= 400 && rec.Header().Get("X-Sluice-Code") == "" {
-					t.Errorf("source %s, %s: %d without a code", row.name, c.name, rec.Code)
-				}
-			})
-		}
+		b.WriteString("\n")
 	}
-	wg.Wait()
-	for i, row := range rows {
-		fmt.Fprintf(&table, "| %s | %s |\n", row.name, strings.Join(cells[i], " | "))
-	}
+	t.Logf("%d cells", cells)
 
-	const file, begin, end = "../../README.md", "<!-- answers:begin -->\n", "<!-- answers:end -->"
-	data, err := os.ReadFile(file)
-	if err != nil {
+	data, err := os.ReadFile(answersFile)
+	if err != nil && !(*update && os.IsNotExist(err)) {
 		t.Fatal(err)
 	}
-	before, rest, ok1 := strings.Cut(string(data), begin)
-	old, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s has no place for the table between %q and %q", file, begin, end)
+	if data == nil {
+		data = []byte(answersIntro + answersBegin + answersEnd)
 	}
-	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	head, rest, ok := strings.Cut(string(data), answersBegin)
+	old, tail, ok2 := strings.Cut(rest, answersEnd)
+	if !ok || !ok2 {
+		t.Fatalf("%s has not the lines %q and %q around the table", filepath.Base(answersFile), answersBegin, answersEnd)
+	}
+	if old == b.String() {
 		return
 	}
-	if old != table.String() {
-		t.Errorf("the table in README.md is out of date; go test ./internal/server -run Table -update writes it anew. It is now:\n%s", table.String())
+	if !*update {
+		t.Errorf("docs/answers.md is not what Sluice answers; write it with: go test ./internal/server -run Answers -update\n%s", b.String())
+		return
+	}
+	if err := os.WriteFile(answersFile, []byte(head+answersBegin+b.String()+answersEnd+tail), 0o666); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func truth(w *modtest.World, what string) string {
-	m := module.Version{Path: "example.com/m", Version: "v1.0.0"}
-	switch what {
-	case "list":
-		return "v1.0.0\n"
-	case "mod":
-		return string(w.Mod(m))
-	case "zip":
-		return string(w.Zip(m))
-	}
-	return string(w.Info(m))
+// midway are the ends that a large zip may come to after its beginning.
+var midway = map[string]func(http.ResponseWriter, *http.Request, []byte){
+	"hang-body=50%": func(_ http.ResponseWriter, r *http.Request, _ []byte) { <-r.Context().Done() },
+	"cut=50%":       func(http.ResponseWriter, *http.Request, []byte) { panic(http.ErrAbortHandler) },
+	"lie":           func(w http.ResponseWriter, _ *http.Request, rest []byte) { w.Write(rest) },
 }
+
+// midway asks another Sluice for the zip of m, the beginning of which has reached
+// the client when the source comes to its end.
+func (r *rig) midway(liar *modtest.World, m module.Version, lies bool, end func(http.ResponseWriter, *http.Request, []byte), budget time.Duration) got {
+	data := r.w.Zip(m)
+	if lies {
+		data = liar.Zip(m)
+	}
+	begun := make(chan struct{})
+	source := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path != at(m, ".zip") {
+			http.NotFound(w, req)
+			return
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data[:len(data)/2])
+		http.NewResponseController(w).Flush()
+		<-begun
+		end(w, req, data[len(data)/2:])
+	})
+	other := newRig(r.t, parts{sources: []upstream.Source{httpSource(r.t, modtest.Serve(r.t, source).URL, budget)}})
+	other.w.Big(m.Path, m.Version, 2<<20)
+	other.answered = func() { close(begun) }
+	return other.get(at(m, ".zip"))
+}
+
+const answersIntro = `# What Sluice answers
+
+For each thing that its one source may answer, and each file of the protocol, this is what a client gets from a Sluice that has
+nothing in its store: the status, the code of the finding in the text (see ` + "`sluice explain`" + `), and whether there is a
+Retry-After. With a second source behind a ` + "`|`" + `, the second one's answer; with an answer or a file in the store, that.
+
+- **404** only where the source itself says 404 or 410. A go command goes past a comma in its GOPROXY at these alone.
+- **403** where the source refuses, or the checksum database does not know the module. The go command always shows its text.
+- **502**, **503**, **504** for a source's trouble: what it says is wrong, it wants to be left alone, it says nothing.
+- **broken off**: a zip over 1 MiB streams while it arrives, all but its last 64 KiB, which wait until it is verified. If the source
+  fails after the beginning has gone out, the transfer ends short of its Content-Length, or without its last chunk.
+
+`

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -80,14 +81,22 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
-	rf, ok := x.w.(io.ReaderFrom)
-	if !ok {
-		return io.Copy(struct{ io.Writer }{x}, src)
-	}
 	// net recognizes a file behind one LimitedReader, not behind two.
-	left := int64(-1)
-	if lr, ok := src.(*io.LimitedReader); ok {
+	whole, left := src, int64(-1)
+	lr, limited := src.(*io.LimitedReader)
+	if limited {
 		src, left = lr.R, lr.N
+	}
+	rf, ok := x.w.(io.ReaderFrom)
+	if _, file := src.(*os.File); !ok || !file {
+		// Of anything but a file, net would copy each piece through a new buffer.
+		size := int64(chunk)
+		if limited {
+			size = max(1, min(left, chunk))
+		}
+		return io.CopyBuffer(struct{ io.Writer }{x}, struct{ io.Reader }{whole}, make([]byte, size))
+	}
+	if limited {
 		defer func() { lr.N = left }()
 	}
 	var total int64

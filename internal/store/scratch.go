@@ -97,7 +97,8 @@ func (s *spool) ReadAt(p []byte, off int64) (n int, err error) {
 			return n, err
 		}
 	}
-	if at := off + int64(n) - inFile; at < int64(len(mem)) {
+	// Past what the file holds; what it had all of, is not.
+	if at := off + int64(n) - inFile; at >= 0 && at < int64(len(mem)) {
 		n += copy(p[n:], mem[at:])
 	}
 	if n < len(p) {

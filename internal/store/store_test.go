@@ -739,6 +739,9 @@ func TestScratchKeepsBytesWhereverItCan(t *testing.T) {
 		if n, err := p.ReadAt(got, 95); n != 5 || err != io.EOF || string(got[:5]) != "56789" {
 			t.Errorf("%s: ReadAt = %q, %v", name, got[:n], err)
 		}
+		if n, err := p.ReadAt(got, 15); n != 20 || err != nil || string(got) != "56789012345678901234" {
+			t.Errorf("%s: ReadAt in the middle = %q, %v", name, got[:n], err)
+		}
 		if n, err := p.ReadAt(got, 200); n != 0 || err != io.EOF {
 			t.Errorf("%s: ReadAt past the end = %d, %v", name, n, err)
 		}

@@ -7,18 +7,20 @@ import (
 	"compress/zlib"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -35,6 +37,9 @@ const (
 	errorBody = 4 << 10
 	// errorBodyTime is how long that may take: the status is known already.
 	errorBodyTime = 2 * time.Second
+	// redirectBodyTime is how long the body of a redirect is read, which nobody
+	// needs: it only makes the connection fit for use again.
+	redirectBodyTime = 200 * time.Millisecond
 	// minProgress is how many bytes of a body make progress in one time budget
 	// of the source; a drip of a byte a second is none.
 	minProgress = 16 << 10
@@ -103,7 +108,13 @@ func (n *Net) transport(control func(network, address string, c syscall.RawConn)
 		tc = tc.Clone()
 	}
 	return &http.Transport{
-		Proxy:                 n.c.Proxy,
+		Proxy: n.c.Proxy,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			return &tunnelError{proxy.Host, resp.StatusCode}
+		},
 		DialContext:           d.DialContext,
 		TLSClientConfig:       tc,
 		TLSHandshakeTimeout:   n.c.Connect,
@@ -118,50 +129,80 @@ func (n *Net) transport(control func(network, address string, c syscall.RawConn)
 	}
 }
 
-// checkPublic refuses addresses that lead into the machine or its network.
+// A tunnelError is a forward proxy's refusal to connect us.
+type tunnelError struct {
+	proxy  string
+	status int
+}
+
+func (e *tunnelError) Error() string {
+	return fmt.Sprintf("the forward proxy %s refused to connect: %s", e.proxy, statusText(e.status))
+}
+
+// checkPublic refuses an ip:port that leads into the machine or its network.
 func checkPublic(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		host = address
 	}
 	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return nil // a name: checked when it is resolved and dialled
-	}
-	if !isPublic(ip) {
-		return &guardError{ip}
+	if err != nil || !isPublic(ip) {
+		return &guardError{host}
 	}
 	return nil
 }
 
-type guardError struct{ ip netip.Addr }
-
-func (e *guardError) Error() string {
-	return fmt.Sprintf("redirected to %v, an address of this machine or network that the configuration does not name; if that is right, name its host and port in sources.redirects", e.ip)
+// checkPublicName refuses a host that shows without being looked up that it leads
+// into the machine or its network. Who looks it up may be somebody else, and may
+// take "127.1" for an address.
+func checkPublicName(host string) error {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if isPublic(ip) {
+			return nil
+		}
+		return &guardError{host}
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	if last == "localhost" || strings.HasPrefix(last, "0x") || strings.Trim(last, "0123456789") == "" {
+		return &guardError{host}
+	}
+	return nil
 }
 
-var notPublic = func() []netip.Prefix {
+type guardError struct{ host string }
+
+func (e *guardError) Error() string {
+	return fmt.Sprintf("redirected to %s, an address of this machine or network that the configuration does not name; if that is right, name its host and port in sources.redirects", e.host)
+}
+
+func prefixes(list ...string) []netip.Prefix {
 	var l []netip.Prefix
-	for _, s := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "64:ff9b:1::/48", "fec0::/10"} {
+	for _, s := range list {
 		l = append(l, netip.MustParsePrefix(s))
 	}
 	return l
-}()
+}
+
+var (
+	// notPublic is what netip.Addr does not know as such.
+	notPublic = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
+		"::/96", "64:ff9b:1::/48", "fec0::/10")
+	nat64     = netip.MustParsePrefix("64:ff9b::/96") // an IPv4 address behind it
+	sixToFour = netip.MustParsePrefix("2002::/16")    // an IPv4 address follows it
+)
 
 func isPublic(ip netip.Addr) bool {
-	ip = ip.Unmap()
-	if b := ip.As16(); ip.Is6() && netip.MustParsePrefix("64:ff9b::/96").Contains(ip) { // NAT64 of an IPv4 address
+	ip = ip.Unmap().WithZone("")
+	switch b := ip.As16(); {
+	case nat64.Contains(ip):
 		return isPublic(netip.AddrFrom4([4]byte(b[12:])))
-	}
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
+	case sixToFour.Contains(ip):
+		return isPublic(netip.AddrFrom4([4]byte(b[2:])))
+	case !ip.IsGlobalUnicast() || ip.IsPrivate():
 		return false
 	}
-	for _, p := range notPublic {
-		if p.Contains(ip) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // Get asks for an absolute URL, following redirects, for the source of that
@@ -170,19 +211,17 @@ func (n *Net) Get(ctx context.Context, source string, u *url.URL) (*Answer, erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	idle := time.AfterFunc(n.c.Timeout, func() { cancel(ErrStalled) })
 	resp, err := n.follow(ctx, source, u)
+	idle.Stop()
 	if err != nil {
-		idle.Stop()
-		if errors.Is(context.Cause(ctx), ErrStalled) {
-			if e, ok := errors.AsType[*Error](err); ok {
-				e.Err = fmt.Errorf("no answer within %v: %w", n.c.Timeout, ErrStalled)
-			}
+		if err.Status == 0 && errors.Is(context.Cause(ctx), ErrStalled) {
+			err.Err = fmt.Errorf("no answer within %v: %w", n.c.Timeout, ErrStalled)
 		}
 		cancel(nil)
 		return nil, err
 	}
-	b := &body{rc: resp.Body, ctx: ctx, cancel: cancel, idle: idle, budget: n.c.Timeout, source: source, window: time.Now()}
+	b := &body{rc: resp.Body, ctx: ctx, cancel: cancel, idle: idle, budget: n.c.Timeout, source: source}
 	a := &Answer{Body: b, Size: resp.ContentLength}
-	switch enc := strings.ToLower(resp.Header.Get("Content-Encoding")); enc {
+	switch enc := strings.ToLower(strings.TrimSpace(strings.Join(resp.Header.Values("Content-Encoding"), ", "))); enc {
 	case "", "identity":
 	case "gzip", "x-gzip", "deflate":
 		a.Size = -1
@@ -195,74 +234,115 @@ func (n *Net) Get(ctx context.Context, source string, u *url.URL) (*Answer, erro
 }
 
 // follow makes the request and follows redirects itself, so that the guard sees
-// each hop.
-func (n *Net) follow(ctx context.Context, source string, u *url.URL) (*http.Response, error) {
+// each hop. Where a request that was redirected fails, the source has answered.
+func (n *Net) follow(ctx context.Context, source string, u *url.URL) (*http.Response, *Error) {
 	first := u
 	for hop := 0; ; hop++ {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		resp, err := n.hop(ctx, source, first, u, hop > 0)
 		if err != nil {
-			return nil, &Error{Source: source, Stage: StageHTTP, Err: redacted(err)}
-		}
-		if n.c.UserAgent != "" {
-			req.Header.Set("User-Agent", n.c.UserAgent)
-		}
-		if n.c.Via != "" {
-			req.Header.Set("Via", "1.1 "+n.c.Via)
-		}
-		// Credentials go to the host that the configuration gave them for, alone.
-		if first.User != nil && sameOrigin(first, u) {
-			pw, _ := first.User.Password()
-			req.SetBasicAuth(first.User.Username(), pw)
-		}
-		rt, err := n.roundTripper(req, hop > 0 && !sameOrigin(first, u))
-		if err != nil {
-			return nil, &Error{Source: source, Stage: StageHTTP, Err: err}
-		}
-		resp, err := rt.RoundTrip(req)
-		if err != nil {
-			return nil, classify(source, err)
+			err.answered = hop > 0
+			return nil, err
 		}
 		switch resp.StatusCode {
 		case http.StatusOK:
 			return resp, nil
 		case 301, 302, 303, 307, 308:
 		default:
-			return nil, statusError(source, resp)
+			err := statusError(source, resp)
+			err.answered = true
+			return nil, err
+		}
+		finish(resp.Body, redirectBodyTime)
+		astray := func(format string, args ...any) (*http.Response, *Error) {
+			return nil, &Error{Source: source, Stage: StageHTTP, Err: fmt.Errorf(format, args...), answered: true}
 		}
 		loc := resp.Header.Get("Location")
-		io.Copy(io.Discard, io.LimitReader(resp.Body, errorBody))
-		resp.Body.Close()
-		next, err := u.Parse(loc)
+		next, perr := u.Parse(loc)
 		switch {
-		case loc == "" || err != nil:
-			return nil, &Error{Source: source, Stage: StageHTTP, Status: 0, Err: fmt.Errorf("%s without a usable Location", statusText(resp.StatusCode))}
+		case loc == "" || perr != nil:
+			return astray("redirected (%s) without a usable Location", statusText(resp.StatusCode))
 		case next.Scheme != "https" && next.Scheme != "http":
-			return nil, &Error{Source: source, Stage: StageHTTP, Err: fmt.Errorf("redirected to a %q address, which is neither https nor http", next.Scheme)}
+			return astray("redirected to a %q address, which is neither https nor http", next.Scheme)
+		case next.Hostname() == "":
+			return astray("redirected (%s) without a usable Location", statusText(resp.StatusCode))
 		case u.Scheme == "https" && next.Scheme == "http":
-			return nil, &Error{Source: source, Stage: StageHTTP, Err: fmt.Errorf("redirected from https to http at %s, which gives up the encryption", next.Host)}
+			return astray("redirected from https to http at %s, which gives up the encryption", next.Host)
 		case hop >= maxRedirects:
-			return nil, &Error{Source: source, Stage: StageHTTP, Err: fmt.Errorf("more than %d redirects, the last to %s", maxRedirects, next.Host)}
+			return astray("redirected more than %d times, at last to %s", maxRedirects, next.Host)
 		}
-		if next.User != nil {
-			next.User = nil // a Location does not hand out credentials
-		}
+		next.User = nil // a Location does not hand out credentials
 		u = next
 	}
 }
 
-// roundTripper chooses the transport for a request. A redirect to a host that
-// the configuration does not name goes through the guarded one; where a forward
-// proxy resolves the name, only a literal address can be checked.
-func (n *Net) roundTripper(req *http.Request, redirected bool) (http.RoundTripper, error) {
-	if !redirected || n.named[hostPort(req.URL)] {
-		return n.open, nil
+// hop makes one request.
+func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirected bool) (*http.Response, *Error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, &Error{Source: source, Stage: StageHTTP, Err: redacted(err)}
 	}
+	if n.c.UserAgent != "" {
+		req.Header.Set("User-Agent", n.c.UserAgent)
+	}
+	if n.c.Via != "" {
+		req.Header.Set("Via", "1.1 "+n.c.Via)
+	}
+	// Credentials go to the host that the configuration gave them for, alone.
+	if first.User != nil && sameOrigin(first, u) {
+		pw, _ := first.User.Password()
+		req.SetBasicAuth(first.User.Username(), pw)
+	}
+	proxied := false
 	if n.c.Proxy != nil {
-		if p, err := n.c.Proxy(req); err == nil && p != nil {
-			return n.open, checkPublic(hostPort(req.URL))
+		p, err := n.c.Proxy(req)
+		proxied = err == nil && p != nil
+	}
+	rt := n.open
+	if redirected && !sameOrigin(first, u) && !n.named[hostPort(u)] {
+		// Not a host that the configuration names. Where a forward proxy
+		// resolves the name, only the name itself can be checked.
+		if err := checkPublicName(u.Hostname()); err != nil {
+			return nil, &Error{Source: source, Stage: StageHTTP, Err: err}
+		}
+		if !proxied {
+			rt = n.guarded
 		}
 	}
-	return n.guarded, nil
+	wctx, stage := watch(ctx, proxied)
+	resp, err := rt.RoundTrip(req.WithContext(wctx))
+	if err != nil {
+		return nil, classify(source, err, stage())
+	}
+	return resp, nil
+}
+
+// watch notes how far a request comes, for those failures that do not say so
+// themselves, such as the end of the time budget.
+func watch(ctx context.Context, proxied bool) (context.Context, func() Stage) {
+	var last atomic.Value
+	note := func(s Stage) {
+		if proxied && (s == StageDNS || s == StageConnect) {
+			s = StageProxy
+		}
+		last.Store(s)
+	}
+	note(StageHTTP)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart:          func(httptrace.DNSStartInfo) { note(StageDNS) },
+		ConnectStart:      func(string, string) { note(StageConnect) },
+		TLSHandshakeStart: func() { note(StageTLS) },
+		GotConn:           func(httptrace.GotConnInfo) { note(StageHTTP) },
+	}), func() Stage { return last.Load().(Stage) }
+}
+
+// finish reads the rest of a body that is not the answer, as far as it is short
+// and comes soon, and closes it.
+func finish(body io.ReadCloser, within time.Duration) []byte {
+	stop := time.AfterFunc(within, func() { body.Close() })
+	data, _ := io.ReadAll(io.LimitReader(body, errorBody))
+	stop.Stop()
+	body.Close()
+	return data
 }
 
 func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && hostPort(a) == hostPort(b) }
@@ -282,43 +362,47 @@ func hostPort(u *url.URL) string {
 // HostPort is how NetConfig.Named spells the host of a URL.
 func HostPort(u *url.URL) string { return hostPort(u) }
 
-// A body is an answer's body with the progress budget.
+// A body is an answer's body with the progress budget. Only the time that a Read
+// waits is the source's; what the reader does in between costs it nothing.
 type body struct {
 	rc     io.ReadCloser
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	idle   *time.Timer
+	idle   *time.Timer // ends ctx; runs during a Read
 	budget time.Duration
 	source string
 
-	window time.Time // since when bytes are counted
-	got    int64     // bytes since then
-	once   sync.Once
+	spent time.Duration // in Read, since bytes are counted
+	got   int64         // bytes since then
+	once  sync.Once
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	start := time.Now()
+	b.idle.Reset(b.budget)
 	n, err := b.rc.Read(p)
-	if n > 0 {
-		b.idle.Reset(b.budget)
-		b.got += int64(n)
-		if now := time.Now(); now.Sub(b.window) > b.budget {
-			if b.got < minProgress && err == nil {
-				b.cancel(ErrStalled)
-				err = ErrStalled
-			}
-			b.window, b.got = now, 0
+	b.idle.Stop()
+	b.got += int64(n)
+	if b.spent += time.Since(start); b.spent > b.budget {
+		if b.got < minProgress && err == nil {
+			b.cancel(ErrStalled)
+			return n, b.fail("only %d bytes of the answer came in %v: %w", b.got, b.spent.Round(time.Millisecond), ErrStalled)
 		}
+		b.spent, b.got = 0, 0
 	}
-	if err == nil || err == io.EOF {
+	switch {
+	case err == nil || err == io.EOF:
 		return n, err
-	}
-	if errors.Is(context.Cause(b.ctx), ErrStalled) {
-		return n, &Error{Source: b.source, Stage: StageBody, Err: fmt.Errorf("the answer stood still for %v: %w", b.budget, ErrStalled)}
-	}
-	if b.ctx.Err() != nil {
+	case errors.Is(context.Cause(b.ctx), ErrStalled):
+		return n, b.fail("the answer stood still for %v: %w", b.budget, ErrStalled)
+	case b.ctx.Err() != nil:
 		return n, context.Cause(b.ctx)
 	}
-	return n, &Error{Source: b.source, Stage: StageBody, Err: fmt.Errorf("the answer broke off midway: %w", redacted(err))}
+	return n, b.fail("the answer broke off midway: %w", redacted(err))
+}
+
+func (b *body) fail(format string, args ...any) error {
+	return &Error{Source: b.source, Stage: StageBody, Err: fmt.Errorf(format, args...)}
 }
 
 func (b *body) Close() error {
@@ -346,14 +430,20 @@ func (d *decoded) Read(p []byte) (int, error) {
 			head := make([]byte, 2)
 			n, err := io.ReadFull(d.body, head)
 			whole := io.MultiReader(bytes.NewReader(head[:n]), d.body)
-			if err == nil && head[0]&0x0f == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0 {
+			switch {
+			case err != nil && err != io.ErrUnexpectedEOF:
+				d.err = err
+			case n == 2 && head[0]&0x0f == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0:
 				d.r, d.err = zlib.NewReader(whole)
-			} else {
+			default:
 				d.r = flate.NewReader(whole)
 			}
 		} else {
 			d.r, d.err = gzip.NewReader(d.body)
 		}
+	}
+	if d.err == io.EOF {
+		return 0, io.EOF // nothing at all, encoded as nothing at all
 	}
 	if d.err != nil {
 		return 0, d.wrap(d.err)
@@ -366,8 +456,8 @@ func (d *decoded) Read(p []byte) (int, error) {
 }
 
 func (d *decoded) wrap(err error) error {
-	if _, ok := errors.AsType[*Error](err); ok {
-		return err
+	if _, ok := errors.AsType[*Error](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err // the body's own
 	}
 	return &Error{Source: d.source, Stage: StageBody, Err: fmt.Errorf("the answer's %s encoding is damaged: %w", d.enc, err)}
 }
@@ -375,15 +465,12 @@ func (d *decoded) wrap(err error) error {
 func (d *decoded) Close() error { return d.body.Close() }
 
 // statusError reads what the source says about its refusal.
-func statusError(source string, resp *http.Response) error {
+func statusError(source string, resp *http.Response) *Error {
 	e := &Error{Source: source, Stage: StageHTTP, Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
 	if resp.StatusCode == http.StatusProxyAuthRequired {
 		e.Stage = StageProxy
 	}
-	stop := time.AfterFunc(errorBodyTime, func() { resp.Body.Close() })
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody))
-	stop.Stop()
-	resp.Body.Close()
+	data := finish(resp.Body, errorBodyTime)
 	if resp.StatusCode/100 == 2 {
 		e.Stage, e.Err = StageContent, fmt.Errorf("%s in place of 200 OK", statusText(resp.StatusCode))
 		return e
@@ -397,24 +484,30 @@ func statusError(source string, resp *http.Response) error {
 	return e
 }
 
-// printable keeps the text that the go command would show: lines of printable
-// characters, at most eight, without blank ones.
+// printable keeps what the go command would show of an error's text: up to eight
+// lines, blank ones left out, and nothing at all if there is anything in it that
+// could play tricks with a terminal.
 func printable(data []byte) string {
+	if len(data) >= errorBody { // the cut may go through a character
+		for i := 1; i < utf8.UTFMax && i <= len(data); i++ {
+			if tail := data[len(data)-i:]; utf8.RuneStart(tail[0]) {
+				if !utf8.FullRune(tail) {
+					data = data[:len(data)-i]
+				}
+				break
+			}
+		}
+	}
 	if !utf8.Valid(data) {
 		return ""
 	}
+	text := string(data)
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) && !unicode.IsSpace(r) }) {
+		return ""
+	}
 	var lines []string
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(strings.Map(func(r rune) rune {
-			if r == '\t' {
-				return ' '
-			}
-			if !unicode.IsPrint(r) {
-				return -1
-			}
-			return r
-		}, line))
-		if line != "" {
+	for line := range strings.Lines(text) {
+		if line = strings.Join(strings.FieldsFunc(line, unicode.IsSpace), " "); line != "" {
 			lines = append(lines, line)
 		}
 		if len(lines) == 8 {
@@ -424,14 +517,16 @@ func printable(data []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-// retryAfter reads Retry-After in both its forms; 0 if there is none.
+// retryAfter reads Retry-After in both its forms; 0 if there is none. It is a day
+// at most.
 func retryAfter(h http.Header, now time.Time) time.Duration {
+	const longest = 24 * time.Hour
 	v := h.Get("Retry-After")
-	if s, err := strconv.Atoi(v); err == nil && s > 0 {
-		return time.Duration(min(s, 86400)) * time.Second
+	if s, err := strconv.ParseUint(v, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(s, uint64(longest/time.Second))) * time.Second
 	}
 	if t, err := http.ParseTime(v); err == nil && t.After(now) {
-		return min(t.Sub(now), 24*time.Hour)
+		return min(t.Sub(now), longest)
 	}
 	return 0
 }
@@ -443,36 +538,33 @@ func statusText(code int) string {
 	return strconv.Itoa(code)
 }
 
-// classify says at which stage a request without an answer failed.
-func classify(source string, err error) error {
-	e := &Error{Source: source, Stage: StageHTTP}
+// classify says at which stage a request without an answer failed: where the
+// error shows it, by the error, else by how far the request had come.
+func classify(source string, err error, last Stage) *Error {
+	e := &Error{Source: source, Stage: last, Err: redacted(err)}
 	var (
-		dns  *net.DNSError
-		op   *net.OpError
-		cert *tls.CertificateVerificationError
-		unk  x509.UnknownAuthorityError
-		host x509.HostnameError
-		inv  x509.CertificateInvalidError
-		rec  tls.RecordHeaderError
-		al   tls.AlertError
-		ge   *guardError
+		dns    *net.DNSError
+		op     *net.OpError
+		cert   *tls.CertificateVerificationError
+		rec    tls.RecordHeaderError
+		alert  tls.AlertError
+		guard  *guardError
+		tunnel *tunnelError
 	)
 	text := err.Error()
 	switch {
-	case errors.As(err, &ge):
-		e.Err = ge
-		return e
-	case strings.Contains(text, "proxyconnect") || strings.Contains(text, "Proxy Authentication Required") || errors.As(err, &op) && op.Op == "socks connect":
+	case errors.As(err, &guard):
+		e.Stage, e.Err = StageHTTP, guard
+	case errors.As(err, &tunnel), errors.As(err, &op) && (op.Op == "proxyconnect" || op.Op == "socks connect"):
 		e.Stage = StageProxy
 	case errors.As(err, &dns):
 		e.Stage = StageDNS
-	case errors.As(err, &cert), errors.As(err, &unk), errors.As(err, &host), errors.As(err, &inv), errors.As(err, &rec), errors.As(err, &al),
+	case errors.As(err, &cert), errors.As(err, &rec), errors.As(err, &alert),
 		strings.Contains(text, "TLS handshake"), strings.Contains(text, "tls: "), strings.Contains(text, "x509: "):
 		e.Stage = StageTLS
-	case errors.As(err, &op) && op.Op == "dial":
+	case op != nil && op.Op == "dial":
 		e.Stage = StageConnect
 	}
-	e.Err = redacted(err)
 	return e
 }
 
@@ -493,18 +585,19 @@ type HTTPSource struct {
 }
 
 // NewHTTPSource makes a source of the GOPROXY at base, an http or https URL that
-// may have a path and credentials.
+// may have a path, credentials, and a query, which is sent with every path, as
+// the go command does it.
 func NewHTTPSource(n *Net, base *url.URL) *HTTPSource {
 	b := *base
 	b.Path = strings.TrimRight(b.Path, "/")
 	b.RawPath = strings.TrimRight(b.RawPath, "/")
-	b.RawQuery, b.Fragment = "", ""
+	b.Fragment, b.RawFragment = "", ""
 	shown := b
-	shown.User = nil
+	shown.User, shown.RawQuery, shown.ForceQuery = nil, "", false
 	return &HTTPSource{net: n, base: &b, name: shown.String()}
 }
 
-// Name is the URL without credentials.
+// Name is the URL without credentials and query.
 func (s *HTTPSource) Name() string { return s.name }
 
 // Kind is Proxy.
@@ -512,27 +605,32 @@ func (s *HTTPSource) Kind() Kind { return Proxy }
 
 // Get asks the proxy for req.
 func (s *HTTPSource) Get(ctx context.Context, req goproxy.Request) (*Answer, error) {
-	return s.net.Get(ctx, s.name, s.url(req.Path(), req.IsQuery()))
+	return s.net.Get(ctx, s.name, s.url(req))
 }
 
 // GetPath asks for a path below the proxy's URL that is no module file, such as
 // sumdb/NAME/supported. It is sent as the go command would send it.
 func (s *HTTPSource) GetPath(ctx context.Context, path string) (*Answer, error) {
-	return s.net.Get(ctx, s.name, s.url(strings.TrimPrefix(path, "/"), false))
+	path = strings.TrimPrefix(path, "/")
+	return s.net.Get(ctx, s.name, s.at(path, path))
 }
 
-// url appends a protocol path to the base. The slashes of a branch name are
+// url is where the proxy has req. The slashes of a branch name are
 // percent-encoded, since a bare slash would end the @v element.
-func (s *HTTPSource) url(p string, query bool) *url.URL {
-	u := *s.base
-	raw := escapePath(p)
-	if query {
-		if esc, rev, ok := strings.Cut(p, "/@v/"); ok {
-			raw = escapePath(esc) + "/@v/" + url.PathEscape(rev)
-		}
+func (s *HTTPSource) url(req goproxy.Request) *url.URL {
+	p := req.Path()
+	if esc, rev, ok := strings.Cut(p, "/@v/"); ok && req.IsQuery() {
+		return s.at(p, escapePath(esc)+"/@v/"+url.PathEscape(rev))
 	}
-	u.RawPath = s.base.EscapedPath() + "/" + raw
+	return s.at(p, escapePath(p))
+}
+
+// at is the URL of a path below the base, in the given encoding as far as that is
+// one of this path.
+func (s *HTTPSource) at(p, encoded string) *url.URL {
+	u := *s.base
 	u.Path = s.base.Path + "/" + p
+	u.RawPath = s.base.EscapedPath() + "/" + encoded
 	return &u
 }
 

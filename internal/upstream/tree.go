@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
+	"syscall"
 
 	"github.com/modsluice/sluice/internal/goproxy"
 )
 
 // A TreeSource is a GOPROXY tree in the file system (a file:// URL). It never
-// reads outside its directory, not through links either.
+// reads outside its directory, not through links either, and has no time budget.
 type TreeSource struct {
 	dir  string
 	name string
@@ -35,22 +37,38 @@ func (s *TreeSource) Get(ctx context.Context, req goproxy.Request) (*Answer, err
 
 // GetPath opens any file of the tree, such as sumdb/NAME/latest.
 func (s *TreeSource) GetPath(ctx context.Context, path string) (*Answer, error) {
+	path = strings.TrimPrefix(path, "/")
+	if ctx.Err() != nil {
+		return nil, s.fail(context.Cause(ctx))
+	}
 	root, err := os.OpenRoot(s.dir)
 	if err != nil {
-		return nil, &Error{Source: s.name, Stage: StageLocal, Err: opaque{fmt.Errorf("the directory cannot be read: %w", err)}}
+		return nil, s.fail(fmt.Errorf("the directory cannot be read: %w", err))
 	}
 	defer root.Close()
-	f, err := root.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	// Looked at before it is opened: opening a named pipe waits for its writer.
+	st, err := root.Stat(path)
+	// ENOTDIR: a file lies where the path has a directory, so there is nothing below.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, &Error{Source: s.name, Stage: StageLocal, Status: 404, Err: fmt.Errorf("no file %s", path)}
 	}
 	if err != nil {
-		return nil, &Error{Source: s.name, Stage: StageLocal, Err: err}
+		return nil, s.fail(err)
 	}
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() {
+	if !st.Mode().IsRegular() {
+		return nil, s.fail(fmt.Errorf("%s is no regular file", path))
+	}
+	f, err := root.Open(path)
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	if st, err = f.Stat(); err != nil {
 		f.Close()
-		return nil, &Error{Source: s.name, Stage: StageLocal, Err: fmt.Errorf("%s is no regular file", path)}
+		return nil, s.fail(err)
 	}
 	return &Answer{Body: f, Size: st.Size()}, nil
+}
+
+func (s *TreeSource) fail(err error) error {
+	return &Error{Source: s.name, Stage: StageLocal, Err: err}
 }

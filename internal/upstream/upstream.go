@@ -75,6 +75,8 @@ type Error struct {
 	Text       string        // what the source itself said (text/plain bodies only), printable, several lines
 	RetryAfter time.Duration // as the source asked; 0 if it did not
 	Err        error         // the cause; nil if Status says all
+
+	answered bool // it answered, although neither Status nor Stage shows it: with a redirect
 }
 
 func (e *Error) Error() string {
@@ -96,17 +98,24 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap gives the cause, without its matching fs.ErrNotExist: a file that is
+// missing on the way to a source is not the source's "not found".
+func (e *Error) Unwrap() error {
+	if e.Err == nil {
+		return nil
+	}
+	return opaque{e.Err}
+}
 
-// Is makes 404 and 410 match fs.ErrNotExist: they are the two answers that let
-// the go command try its next proxy.
+// Is makes 404 and 410 match fs.ErrNotExist, and nothing else: they are the two
+// answers that let the go command try its next proxy.
 func (e *Error) Is(target error) bool {
 	return target == fs.ErrNotExist && (e.Status == 404 || e.Status == 410)
 }
 
 // Answered reports whether the source gave an answer at all, good or bad.
 func (e *Error) Answered() bool {
-	return e.Status != 0 || e.Stage == StageBody || e.Stage == StageContent || e.Stage == StageLocal
+	return e.answered || e.Status != 0 || e.Stage == StageBody || e.Stage == StageContent || e.Stage == StageLocal
 }
 
 // An Attempt is one source asked once.
@@ -144,11 +153,15 @@ func (e *WalkError) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the errors of all attempts.
+// Unwrap gives the errors of all attempts. They match fs.ErrNotExist only if
+// NotExist, so that errors.Is and NotExist never say different things.
 func (e *WalkError) Unwrap() []error {
+	missing := e.NotExist()
 	errs := make([]error, len(e.Attempts))
 	for i, a := range e.Attempts {
-		errs[i] = a.Err
+		if errs[i] = a.Err; !missing {
+			errs[i] = opaque{a.Err}
+		}
 	}
 	return errs
 }
@@ -172,7 +185,8 @@ func (e *WalkError) NotExist() bool {
 }
 
 // Worst is the attempt whose error explains the failure best: the first that
-// was no "not found", as the go command chooses.
+// was no "not found", since the sources after it were asked in its place only.
+// If there is none it is the last attempt; false means that nothing was asked.
 func (e *WalkError) Worst() (Attempt, bool) {
 	for _, a := range e.Attempts {
 		if !errors.Is(a.Err, fs.ErrNotExist) {
@@ -241,15 +255,13 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 	stopped := ""
 	walkedRound := false // a proxy in trouble was passed over although a comma follows it
 walk:
-	for _, link := range c.Links {
-		if walkedRound && link.Source.Kind() != Proxy && link.Source.Kind() != Tree {
+	for i, link := range c.Links {
+		switch kind := link.Source.Kind(); {
+		case kind == Off && len(attempts) > 0:
+			break walk // the sources before it have said all there is to say
+		case walkedRound && kind == Direct:
 			stopped = link.Source.Name() + " is not asked in place of a proxy in trouble"
-			break
-		}
-		if link.Source.Kind() == Off {
-			if len(attempts) > 0 {
-				break // the sources before it have said all there is to say
-			}
+			break walk
 		}
 		a := Attempt{Source: link.Source.Name(), Kind: link.Source.Kind(), Start: time.Now()}
 		a.Err = try(ctx, link.Source, req, accept)
@@ -270,7 +282,7 @@ walk:
 		case c.Failover == Proxies && !refused(a.Err):
 			walkedRound = true
 		default:
-			if link.Source != c.Links[len(c.Links)-1].Source {
+			if rest := c.Links[i+1:]; len(rest) > 0 && rest[0].Source.Kind() != Off {
 				stopped = "a comma follows " + a.Source + ", which lets only \"not found\" go on to the next source"
 			}
 			break walk
@@ -298,20 +310,21 @@ func try(ctx context.Context, src Source, req goproxy.Request, accept Accept) er
 	if _, ok := errors.AsType[*abort](err); ok {
 		return err
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	// What the body's Read said is the source's error already. Neither another
+	// source's "not found" nor fs.ErrNotExist inside a judgement (a file missing
+	// in a zip, say) must look like the "not found" of this one.
+	if e, ok := errors.AsType[*Error](err); ok && e.Source == src.Name() && !errors.Is(e, fs.ErrNotExist) {
 		return e
 	}
-	// fs.ErrNotExist inside a judgement (a file missing in a zip, say) must not
-	// look like the source's "not found".
-	return &Error{Source: src.Name(), Stage: StageContent, Err: opaque{err}}
+	return &Error{Source: src.Name(), Stage: StageContent, Err: err}
 }
 
-// opaque hides that err matches fs.ErrNotExist.
+// opaque hides that err matches fs.ErrNotExist, and nothing else of it.
 type opaque struct{ err error }
 
-func (o opaque) Error() string { return o.err.Error() }
-
-func (o opaque) As(target any) bool { return errors.As(o.err, target) }
+func (o opaque) Error() string        { return o.err.Error() }
+func (o opaque) As(target any) bool   { return errors.As(o.err, target) }
+func (o opaque) Is(target error) bool { return target != fs.ErrNotExist && errors.Is(o.err, target) }
 
 // OffSource is the word "off" in a GOPROXY list.
 type OffSource struct{}
