@@ -1246,7 +1246,10 @@ func FuzzTilePath(f *testing.F) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("Tile(%q) = %v", path, err)
 		}
-		if want, werr := l.get(t.Context(), "/"+strings.TrimPrefix(path, "/")); err == nil && (werr != nil || !bytes.Equal(data, want)) {
+		if err != nil {
+			return // x/mod's server counts its way to a level, however high
+		}
+		if want, werr := l.get(t.Context(), "/"+strings.TrimPrefix(path, "/")); werr != nil || !bytes.Equal(data, want) {
 			t.Fatalf("Tile(%q) = %d bytes, want %d, %v", path, len(data), len(want), werr)
 		}
 	})
