@@ -226,15 +226,10 @@ func (p *parts) close() {
 	}
 }
 
-const (
-	// maxNotFound is the longest that "not found" is remembered: enough for the
-	// many questions of one go command, short enough for someone who has just
-	// pushed a tag.
-	maxNotFound = 5 * time.Second
-	// maxSumDBTime bounds one answer of a checksum database: the go command
-	// behind us waits for it, and gives up by itself at some point.
-	maxSumDBTime = 10 * time.Second
-)
+// maxNotFound is the longest that "not found" is remembered: enough for the
+// many questions of one go command, short enough for someone who has just
+// pushed a tag.
+const maxNotFound = 5 * time.Second
 
 // openStore opens the data directory. One that this user may not use is no
 // reason not to serve: modules are then verified and passed through.
@@ -384,8 +379,10 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			dir += "+" + strings.Split(db.Key, "+")[1]
 		}
 		dirs[dir] = db.Key
+		// A source's time, and not less: the first to ask for a new version waits
+		// until the database itself has downloaded it.
 		d, err := checksum.New(checksum.Config{
-			Key: db.Key, Dir: dir, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: min(l.Sources.Timeout, maxSumDBTime),
+			Key: db.Key, Dir: dir, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: l.Sources.Timeout,
 			Log: func(msg string) {
 				w.log.Warn("checksum database", slog.String("name", db.Name), slog.String("msg", finding.Redact(msg)))
 			},

@@ -1193,7 +1193,7 @@ func TestAConflictThatNobodyNamedEndsNothing(t *testing.T) {
 
 // Whatever a remote answers, the hashes are the database's or there are none.
 func FuzzAnswers(f *testing.F) {
-	l := newLog(f)
+	l := knownLog(f)
 	l.add(mods(0, 300)...)
 	good, _ := l.get(f.Context(), "/lookup/example.com/!mod1@v1.0.0")
 	tile, _ := l.get(f.Context(), "/tile/8/0/000")

@@ -3,6 +3,7 @@ package checksum_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -39,6 +40,19 @@ func newLog(t testing.TB) *log {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return (&log{skey: skey, vkey: vkey}).again("")
+}
+
+// knownLog has the same key in every process, as inputs of a fuzz target need it.
+func knownLog(t testing.TB) *log {
+	t.Helper()
+	seed := bytes.Repeat([]byte{7}, ed25519.SeedSize)
+	vkey, err := note.NewEd25519VerifierKey(dbName, ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := strings.Split(vkey, "+")[1]
+	skey := "PRIVATE+KEY+" + dbName + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed...))
 	return (&log{skey: skey, vkey: vkey}).again("")
 }
 

@@ -86,14 +86,14 @@ var entries = [...]Entry{
 		Title: "a module source does not answer connection attempts",
 		Why:   "The name resolves, but packets to it are dropped: a firewall, a filter, or a VPN that is off.",
 		Mend:  "try it by hand; set HTTPS_PROXY if this network wants one, or name another source with --proxy",
-		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/"},
+		Fix:   []string{"curl -sv -m 10 -o /dev/null URL"},
 	},
 	{
 		Code: SourceRefused, Cause: CauseConnectionRefused, Severity: Fail,
 		Title: "a module source refuses connections",
 		Why:   "The machine is there, but nothing listens on that port, or a firewall rejects it.",
 		Mend:  "check the address and that the service runs, or name another source with --proxy",
-		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/"},
+		Fix:   []string{"curl -sv -m 10 -o /dev/null URL"},
 	},
 	{
 		Code: SourceReset, Cause: CauseConnectionResetMidway, Severity: Fail,
@@ -122,7 +122,7 @@ var entries = [...]Entry{
 		Why:   "A company gateway may have replaced it, the source may use a private authority, or the CA bundle is missing.",
 		Mend:  "see who issued it; if that is your company, install its CA certificate",
 		Fix: []string{
-			"curl -sv -o /dev/null https://HOST/ 2>&1 | grep issuer",
+			"curl -sv -o /dev/null URL 2>&1 | grep issuer",
 			"sudo cp FILE /usr/local/share/ca-certificates/ && sudo update-ca-certificates",
 		},
 	},
@@ -131,7 +131,7 @@ var entries = [...]Entry{
 		Title: "the certificate of a module source is not valid at this time",
 		Why:   "Either the server let it expire, or the clock of the machine that runs Sluice is wrong.",
 		Mend:  "compare the clock with the certificate's dates, and set whichever is wrong",
-		Fix:   []string{"date -u", "curl -svk -o /dev/null https://HOST/ 2>&1 | grep date"},
+		Fix:   []string{"date -u", "curl -svk -o /dev/null URL 2>&1 | grep date"},
 	},
 	{
 		Code: SourceTLSHostname, Cause: CauseTLSHostnameMismatch, Severity: Fail,
@@ -145,14 +145,14 @@ var entries = [...]Entry{
 		Title: "the TLS handshake with a module source failed",
 		Why:   "TCP works, but the handshake stalled or was cut: a filter on names, an MTU problem, or no TLS at that port.",
 		Mend:  "try it by hand; if a smaller handshake passes, a box in between drops large ones",
-		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/", "GODEBUG=tlsmlkem=0,tlssecpmlkem=0 sluice serve"},
+		Fix:   []string{"curl -sv -m 10 -o /dev/null URL", "GODEBUG=tlsmlkem=0,tlssecpmlkem=0 sluice serve"},
 	},
 	{
 		Code: ForwardProxyLogin, Cause: CauseHTTPProxy407, Severity: Fail,
 		Title: "the forward proxy wants a login",
 		Why:   "HTTPS_PROXY names a proxy that answered 407: no user and password were sent, or they were not accepted.",
 		Mend:  "put both, percent-encoded, before the host in the variable where Sluice starts, and try it",
-		Fix:   []string{`curl -x "$HTTPS_PROXY" -sSI https://HOST/`},
+		Fix:   []string{`curl -x "$HTTPS_PROXY" -sSI URL`},
 	},
 	{
 		Code: ForwardProxyBroken, Cause: CauseHTTPProxyMisconfig, Severity: Fail,
@@ -264,7 +264,7 @@ var entries = [...]Entry{
 		Title: "the checksum database cannot be reached",
 		Why:   "New modules cannot be checked, so they are not served; what is in the store still is.",
 		Mend:  "use a source that carries the database, or mark modules that are private",
-		Fix:   []string{"curl -sv -m 10 -o /dev/null https://HOST/supported", "go env -w GOPRIVATE=PATTERN"},
+		Fix:   []string{"curl -sv -m 10 -o /dev/null URLsupported", "go env -w GOPRIVATE=PATTERN"},
 	},
 	{
 		Code: SumDBUnknown, Cause: CauseSumDBPrivate404410, Severity: Fail,
@@ -285,7 +285,7 @@ var entries = [...]Entry{
 		Title: "the checksum database contradicts itself",
 		Why:   "A signature, proof or tree head does not fit what it said before. Somebody in between may answer for it.",
 		Mend:  "compare with the database over another network, and check gosumdb",
-		Fix:   []string{"curl -s https://HOST/latest", "sluice config show"},
+		Fix:   []string{"curl -s URLlatest", "sluice config show"},
 	},
 	{
 		Code: ZipRules, Cause: CauseModuleContentRejected, Severity: Fail,

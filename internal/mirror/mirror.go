@@ -180,12 +180,12 @@ func (m *Mirror) background(what string, f func()) bool {
 // Route is the route of a module path under the settings in force.
 func (m *Mirror) Route(path string) Route { return m.settings.Load().Route(path) }
 
-// StoreTrouble says why artifacts are not stored at present and since when; nil
-// if they are.
-func (m *Mirror) StoreTrouble() (error, time.Time) {
+// StoreTrouble says since when and why artifacts are not stored at present; err
+// is nil if they are.
+func (m *Mirror) StoreTrouble() (since time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.trouble, m.since
+	return m.since, m.trouble
 }
 
 // storeWorked takes note of how an operation of the store ended. A disk that has
@@ -407,7 +407,7 @@ func (f *flight) failed() bool {
 }
 
 // ErrClosing says that the Mirror has been closed.
-var ErrClosing = errors.New("Sluice is stopping; run the command again")
+var ErrClosing = errors.New("the server is stopping; run the command again")
 
 var errInternal = errors.New("an internal error; the log has the details")
 

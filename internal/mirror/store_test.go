@@ -218,7 +218,7 @@ func TestWhenTheDiskIsFullServingGoesOn(t *testing.T) {
 			r.Settle()
 			r.wantStored(zipOf(large), false)
 			// With a little room, the last file may have fitted.
-			if err, since := r.StoreTrouble(); room == 0 && !errors.Is(err, store.ErrNoSpace) || err != nil && since.IsZero() {
+			if since, err := r.StoreTrouble(); room == 0 && !errors.Is(err, store.ErrNoSpace) || err != nil && since.IsZero() {
 				t.Errorf("room for %d: trouble %v since %v", room, err, since)
 			}
 			if n := strings.Count(r.log.String(), "the store fails"); n != 1 {
@@ -231,7 +231,7 @@ func TestWhenTheDiskIsFullServingGoesOn(t *testing.T) {
 			r.want(zipOf(large), w.Zip(large))
 			r.Settle()
 			r.wantStored(zipOf(large), true)
-			if err, _ := r.StoreTrouble(); err != nil {
+			if _, err := r.StoreTrouble(); err != nil {
 				t.Errorf("room for %d: still in trouble: %v", room, err)
 			}
 			r.Close()

@@ -36,6 +36,8 @@ type exchange struct {
 
 	status  int
 	written int64
+	stalled bool // the client took nothing for the stall time
+	left    bool // the client did; nothing is wrong
 }
 
 // chunk is how many bytes one write deadline covers: few enough that a client
@@ -63,8 +65,14 @@ func (x *exchange) Write(p []byte) (int, error) {
 	}
 	x.roll()
 	n, err := x.w.Write(p)
-	x.written += int64(n)
+	x.wrote(int64(n), err)
 	return n, err
+}
+
+// wrote takes note of how a write ended.
+func (x *exchange) wrote(n int64, err error) {
+	x.written += n
+	x.stalled = x.stalled || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // roll gives the client another stall time for what comes next. A deadline that
@@ -108,7 +116,7 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 		x.roll()
 		k, err := rf.ReadFrom(&io.LimitedReader{R: src, N: n})
 		total += k
-		x.written += k
+		x.wrote(k, err)
 		if left > 0 {
 			left -= k
 		}
@@ -177,9 +185,11 @@ func (x *exchange) stream(res *mirror.Result) {
 
 // broken ends an answer that has begun so that the client sees it is not whole.
 func (x *exchange) broken(why string) {
-	x.note = "broken off: " + why
-	if x.r.Context().Err() != nil {
-		x.note = "the client left"
+	switch x.note = "broken off: " + why; {
+	case x.stalled:
+		x.note = fmt.Sprintf("the client took nothing for %v", x.s.c.Stall)
+	case x.r.Context().Err() != nil:
+		x.note, x.left = "the client left", true
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -210,7 +220,7 @@ func (x *exchange) log() {
 	add("code", x.code)
 	add("err", x.note)
 	level := slog.LevelInfo
-	if (x.status >= 500 || x.note != "") && x.r.Context().Err() == nil {
+	if (x.status >= 500 || x.note != "") && !x.left {
 		level = slog.LevelWarn
 	}
 	x.s.c.Log.LogAttrs(x.r.Context(), level, "request", attrs...)
@@ -297,7 +307,7 @@ func statusOfWalk(we *upstream.WalkError) int {
 // fail answers with an error.
 func (x *exchange) fail(err error) {
 	if x.r.Context().Err() != nil {
-		x.status, x.note = statusClientGone, "the client left"
+		x.status, x.note, x.left = statusClientGone, "the client left", true
 		panic(http.ErrAbortHandler)
 	}
 	status := statusOf(err)
@@ -382,7 +392,7 @@ func (s *Server) ready(x *exchange) {
 	if err := s.c.Store(); err != nil {
 		rd.Store.State, rd.Store.Error = "failing", finding.Redact(err.Error())
 		rd.Status = "degraded"
-	} else if err, since := s.c.Mirror.StoreTrouble(); err != nil {
+	} else if since, err := s.c.Mirror.StoreTrouble(); err != nil {
 		rd.Store.State, rd.Store.Error, rd.Store.Since = "failing", finding.Redact(err.Error()), since
 		rd.Status = "degraded"
 	}

@@ -14,7 +14,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -197,9 +196,10 @@ func (s *Server) route(x *exchange) {
 	}
 }
 
-// printHost keeps a Host header from breaking the text it is printed in.
+// printHost keeps a Host header, or the want of one, from breaking the text it is
+// printed in.
 func printHost(h string) string {
-	if strings.ContainsFunc(h, func(r rune) bool { return r <= ' ' || r > '~' }) || len(h) > 255 {
+	if h == "" || strings.ContainsFunc(h, func(r rune) bool { return r <= ' ' || r > '~' }) || len(h) > 255 {
 		return "HOST"
 	}
 	return h
@@ -356,26 +356,16 @@ func (s *Server) sumdb(x *exchange, rest string) {
 	x.content(bytes.NewReader(data))
 }
 
-// parseLookup reads lookup/M@V. The error is a *goproxy.PathError.
+// parseLookup reads lookup/M@V, by the same rules as a module's own path. The
+// error is a *goproxy.PathError.
 func parseLookup(p string) (module.Version, error) {
-	bad := func(err error) (module.Version, error) {
-		return module.Version{}, &goproxy.PathError{Path: p, Reason: err.Error()}
-	}
-	escp, escv, ok := strings.Cut(strings.TrimPrefix(p, "lookup/"), "@")
+	esc, rev, ok := strings.Cut(strings.TrimPrefix(p, "lookup/"), "@")
 	if !ok {
-		return bad(errors.New("a lookup is MODULE@VERSION"))
+		return module.Version{}, &goproxy.PathError{Path: p, Reason: "a lookup is MODULE@VERSION"}
 	}
-	path, err := module.UnescapePath(escp)
-	if err != nil {
-		return bad(err)
+	req, err := goproxy.ParsePath(esc + "/@v/" + rev + ".info")
+	if err == nil && req.IsQuery() {
+		err = &goproxy.PathError{Path: p, Reason: req.Module.String() + " is not a canonical version, which alone have checksums", Missing: true}
 	}
-	version, err := module.UnescapeVersion(escv)
-	if err != nil {
-		return bad(err)
-	}
-	mod := module.Version{Path: path, Version: version}
-	if !goproxy.IsCanonical(mod) {
-		return module.Version{}, &goproxy.PathError{Path: p, Reason: fmt.Sprintf("%s@%s is not a canonical version, which alone have checksums", path, version), Missing: true}
-	}
-	return mod, nil
+	return req.Module, err
 }

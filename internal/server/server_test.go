@@ -234,6 +234,26 @@ func (j *journal) requests(t testing.TB) (list []entry) {
 	return list
 }
 
+// logged are the lines about requests so far, whose last one is written after the
+// answer; it forgets them.
+func (r *rig) logged() []entry {
+	r.t.Helper()
+	waitFor(r.t, func() bool { return server.InFlight(r.server) == 0 })
+	return r.log.requests(r.t)
+}
+
+// waitFor waits for something that follows without fail.
+func waitFor(t testing.TB, ok func() bool) {
+	t.Helper()
+	for range 20000 {
+		if ok() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("it does not come")
+}
+
 // got is an answer of the server.
 type got struct {
 	status int
@@ -273,7 +293,7 @@ func (r *rig) doCtx(ctx context.Context, method, path string, body io.Reader, he
 	}
 	g := got{status: resp.StatusCode, header: resp.Header, length: resp.ContentLength}
 	g.body, g.err = io.ReadAll(resp.Body)
-	if path != "/metrics" {
+	if path != "/metrics" && path != "/readyz" {
 		checkAnswer(r.t, method+" "+path, g)
 	}
 	return g
@@ -331,16 +351,13 @@ func (r *rig) want(status int, body []byte, path string, header ...string) got {
 // settle waits until nothing of a module version is under way, and its zip stored.
 func (r *rig) settle(m module.Version) {
 	r.t.Helper()
-	for i := 0; ; i++ {
-		if b, err := r.store.Open(goproxy.Request{Kind: goproxy.Zip, Module: m}); err == nil {
+	waitFor(r.t, func() bool {
+		b, err := r.store.Open(goproxy.Request{Kind: goproxy.Zip, Module: m})
+		if err == nil {
 			b.Close()
-			return
 		}
-		if i > 10000 {
-			r.t.Fatalf("%v does not get into the store\n%s", m, r.log)
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return err == nil
+	})
 }
 
 func at(m module.Version, suffix string) string {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -225,6 +226,39 @@ func TestASlowReaderIsNotTheSourcesFault(t *testing.T) {
 	})
 }
 
+func TestAnEncodedBodyFailsAsThePlainOneWould(t *testing.T) {
+	var whole bytes.Buffer
+	z := gzip.NewWriter(&whole)
+	z.Write(make([]byte, 1<<20))
+	z.Close()
+	synctest.Test(t, func(t *testing.T) {
+		n := piped(t, NetConfig{Timeout: 30 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(whole.Bytes()[:whole.Len()/2])
+			w.(http.Flusher).Flush()
+			wait(r)
+		})
+		a, err := get(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		if _, err := io.Copy(io.Discard, a.Body); !errors.Is(err, ErrStalled) || strings.Contains(err.Error(), "damaged") {
+			t.Errorf("a stall reads as %v", err)
+		}
+		gone := errors.New("the client has gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if a, err = get(ctx, n); err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		time.AfterFunc(time.Second, func() { cancel(gone) })
+		if _, err := io.Copy(io.Discard, a.Body); err != gone {
+			t.Errorf("a cancellation reads as %v", err)
+		}
+	})
+}
+
 func TestTheTextOfAnErrorIsNotWaitedForLong(t *testing.T) {
 	for _, code := range []int{404, 302} {
 		synctest.Test(t, func(t *testing.T) {
@@ -265,6 +299,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				http.NotFound(w, r)
 			case "/br":
 				w.Header().Set("Content-Encoding", "br")
+				w.Write(make([]byte, 100<<10))
 			case "/loop":
 				http.Redirect(w, r, "/loop", http.StatusFound)
 			case "/hang":
@@ -274,7 +309,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		before := runtime.NumGoroutine()
+		before := bubbled()
 		for _, path := range []string{"/", "/404", "/br", "/loop", "/hang"} {
 			for _, read := range []int64{0, 10, 1 << 20} {
 				a, err := n.Get(t.Context(), "A", &url.URL{Scheme: "http", Host: "a.test", Path: path})
@@ -287,11 +322,16 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 		n.Close()
 		synctest.Wait()
-		if now := runtime.NumGoroutine(); now > before {
-			buf := make([]byte, 1<<16)
-			t.Errorf("%d goroutines before, %d after:\n%s", before, now, buf[:runtime.Stack(buf, true)])
+		if now := bubbled(); now != before {
+			t.Errorf("%d goroutines before, %d after", before, now)
 		}
 	})
+}
+
+// bubbled is the number of goroutines in this bubble, the only one.
+func bubbled() int {
+	buf := make([]byte, 1<<20)
+	return bytes.Count(buf[:runtime.Stack(buf, true)], []byte("synctest bubble"))
 }
 
 func TestABodysTimerEndsWithIt(t *testing.T) {
@@ -317,7 +357,7 @@ func TestAddressesOfOurOwnNetworkAreNotPublic(t *testing.T) {
 	for _, s := range []string{
 		"127.0.0.1", "127.255.0.1", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.0.1", "169.254.169.254",
 		"100.64.0.1", "100.127.255.255", "192.0.0.1", "198.18.0.1", "198.19.255.255", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
-		"::", "::1", "::7f00:1", "::a00:1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "fec0::1", "ff02::1",
+		"::", "::1", "::7f00:1", "::a00:1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:100.64.0.1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "fec0::1", "ff02::1",
 		"64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:c0a8:1::1",
 	} {
 		for _, addr := range []string{net.JoinHostPort(s, "443"), s} {
@@ -347,6 +387,27 @@ func TestAddressesOfOurOwnNetworkAreNotPublic(t *testing.T) {
 	}
 	if checkPublic("storage.example.com:443") == nil {
 		t.Error("a dialer's control function sees addresses; anything else is refused")
+	}
+}
+
+// What a name leads to is known when it is dialled only.
+func TestANameThatLeadsIntoOurOwnNetworkIsRefusedWhenItIsDialled(t *testing.T) {
+	inside := modtest.Serve(t, http.NotFoundHandler())
+	srv := modtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://storage.example.com/x", http.StatusFound)
+	}))
+	n := NewNet(NetConfig{})
+	defer n.Close()
+	dial := n.guarded.DialContext
+	n.guarded.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != "storage.example.com:80" {
+			t.Errorf("dialled %s", addr)
+		}
+		return dial(ctx, network, inside.Addr) // so much for the name's address
+	}
+	u, _ := url.Parse(srv.URL)
+	if _, err := n.Get(t.Context(), "A", u); !IsGuard(err) {
+		t.Errorf("Get = %v", err)
 	}
 }
 

@@ -225,7 +225,7 @@ func (n *Net) Get(ctx context.Context, source string, u *url.URL) (*Answer, erro
 	case "", "identity":
 	case "gzip", "x-gzip", "deflate":
 		a.Size = -1
-		a.Body = &decoded{body: b, enc: enc, source: source}
+		a.Body = &decoded{body: b, enc: enc}
 	default:
 		b.Close()
 		return nil, &Error{Source: source, Stage: StageContent, Err: fmt.Errorf("the answer is encoded as %q, which nobody asked for", enc)}
@@ -375,9 +375,19 @@ type body struct {
 	spent time.Duration // in Read, since bytes are counted
 	got   int64         // bytes since then
 	once  sync.Once
+
+	failed error // what the last Read failed with
 }
 
-func (b *body) Read(p []byte) (int, error) {
+func (b *body) Read(p []byte) (n int, err error) {
+	n, err = b.read(p)
+	if err != nil && err != io.EOF {
+		b.failed = err
+	}
+	return n, err
+}
+
+func (b *body) read(p []byte) (int, error) {
 	start := time.Now()
 	b.idle.Reset(b.budget)
 	n, err := b.rc.Read(p)
@@ -416,50 +426,43 @@ func (b *body) Close() error {
 // decoded undoes a Content-Encoding that a source applied unasked. The reader is
 // made at the first Read, since making it reads.
 type decoded struct {
-	body   io.ReadCloser
-	enc    string
-	source string
-	r      io.Reader
-	err    error
+	body *body
+	enc  string
+	r    io.Reader
+	err  error // for good
 }
 
-func (d *decoded) Read(p []byte) (int, error) {
+func (d *decoded) Read(p []byte) (n int, err error) {
 	if d.r == nil && d.err == nil {
-		if d.enc == "deflate" {
-			// RFC 9110 means zlib; some servers send bare deflate.
-			head := make([]byte, 2)
-			n, err := io.ReadFull(d.body, head)
-			whole := io.MultiReader(bytes.NewReader(head[:n]), d.body)
-			switch {
-			case err != nil && err != io.ErrUnexpectedEOF:
-				d.err = err
-			case n == 2 && head[0]&0x0f == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0:
-				d.r, d.err = zlib.NewReader(whole)
-			default:
-				d.r = flate.NewReader(whole)
-			}
-		} else {
-			d.r, d.err = gzip.NewReader(d.body)
-		}
+		d.r, d.err = d.open()
 	}
-	if d.err == io.EOF {
-		return 0, io.EOF // nothing at all, encoded as nothing at all
+	if d.err == nil {
+		n, d.err = d.r.Read(p)
 	}
-	if d.err != nil {
-		return 0, d.wrap(d.err)
+	switch {
+	case d.err == nil || d.err == io.EOF: // also for nothing at all, encoded as nothing at all
+		return n, d.err
+	case d.body.failed != nil:
+		return n, d.body.failed
 	}
-	n, err := d.r.Read(p)
-	if err != nil && err != io.EOF {
-		err = d.wrap(err)
-	}
-	return n, err
+	return n, d.body.fail("the answer's %s encoding is damaged: %w", d.enc, d.err)
 }
 
-func (d *decoded) wrap(err error) error {
-	if _, ok := errors.AsType[*Error](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err // the body's own
+func (d *decoded) open() (io.Reader, error) {
+	if d.enc != "deflate" {
+		return gzip.NewReader(d.body)
 	}
-	return &Error{Source: d.source, Stage: StageBody, Err: fmt.Errorf("the answer's %s encoding is damaged: %w", d.enc, err)}
+	// RFC 9110 means zlib; some servers send bare deflate.
+	head := make([]byte, 2)
+	n, err := io.ReadFull(d.body, head)
+	whole := io.MultiReader(bytes.NewReader(head[:n]), d.body)
+	switch {
+	case err != nil && err != io.ErrUnexpectedEOF:
+		return nil, err
+	case n == 2 && head[0]&0x0f == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0:
+		return zlib.NewReader(whole)
+	}
+	return flate.NewReader(whole), nil
 }
 
 func (d *decoded) Close() error { return d.body.Close() }

@@ -353,12 +353,12 @@ func (f *forward) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		defer there.Close()
-		w.WriteHeader(http.StatusOK)
 		here, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
 		defer here.Close()
+		io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
 		go io.Copy(there, here) // ends when either is closed
 		io.Copy(here, there)
 	default:

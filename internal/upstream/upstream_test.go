@@ -300,6 +300,7 @@ func TestAMissingFileInAJudgementIsNotNotFound(t *testing.T) {
 		"plain":              fs.ErrNotExist,
 		"wrapped":            fmt.Errorf("a file of the zip: %w", fs.ErrNotExist),
 		"of another source":  &upstream.Error{Source: "B", Stage: upstream.StageHTTP, Status: 404},
+		"another's trouble":  fmt.Errorf("its .mod: %w", &upstream.Error{Source: "B", Stage: upstream.StageHTTP, Status: 500}),
 		"of the same source": &upstream.Error{Source: "A", Stage: upstream.StageHTTP, Status: 404},
 		"inside an error":    &upstream.Error{Source: "A", Stage: upstream.StageBody, Err: fs.ErrNotExist},
 	} {
