@@ -559,10 +559,13 @@ type noDirect struct{}
 
 var errNoDirect = errors.New("version control may not be used here (origin.enabled is false)")
 
-func (noDirect) Name() string        { return "direct" }
-func (noDirect) Kind() upstream.Kind { return upstream.Direct }
+func (noDirect) Name() string { return "direct" }
+
+// Kind is Off: it says nothing about any module, so that after other sources it
+// is not asked.
+func (noDirect) Kind() upstream.Kind { return upstream.Off }
 func (noDirect) Get(context.Context, goproxy.Request) (*upstream.Answer, error) {
-	return nil, &upstream.Error{Source: "direct", Stage: upstream.StageLocal, Status: http.StatusNotFound, Err: errNoDirect}
+	return nil, &upstream.Error{Source: "direct", Stage: upstream.StageLocal, Status: http.StatusForbidden, Err: errNoDirect}
 }
 
 // brokenDirect is "direct" on a machine that cannot do it.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -112,6 +114,8 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return err
 	}
 	defer w.close()
+	// Before anybody asks it: a "not found" leads this go command to direct.
+	w.parts.chain.DirectBehind = tail == ",direct"
 	if err := st.Writable(); err != nil {
 		e.say("warning: nothing will be stored: %v", err)
 	}
@@ -128,7 +132,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 
 	// Without a proxy to ask there is nothing to fetch: the command gets from the
 	// store what is there.
-	if fetch && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
+	if fetch && e.findable(args[0]) && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
 		pctx, release := interruptible(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 		finished := e.prefetch(pctx, con, w.mirror, l)
 		defer func() {
@@ -153,6 +157,24 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return &exitError{status: status}
 	}
 	return nil
+}
+
+// findable reports whether a command may exist: nobody should wait for modules
+// to learn of a slip of the fingers. Who runs it knows for certain.
+func (e *env) findable(name string) bool {
+	if runtime.GOOS == "windows" {
+		return true // there is more to it there than names
+	}
+	dirs := filepath.SplitList(e.getenv("PATH"))
+	if strings.ContainsRune(name, filepath.Separator) {
+		if dirs = []string{e.dir}; filepath.IsAbs(name) {
+			dirs = []string{""}
+		}
+	}
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // localURL is how this machine reaches a server of ours.

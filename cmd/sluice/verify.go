@@ -60,7 +60,8 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 	}
 	defer w.close()
 	if err := st.Writable(); err != nil && !o.DryRun {
-		return &exitError{status: exitNo, err: fmt.Errorf("what is wrong could not be moved to quarantine: %w", err), hint: "sluice verify --dry-run only says what is wrong"}
+		o.DryRun = true
+		fmt.Fprintf(e.stderr, "sluice: warning: what is wrong will be left as it is: %s\n", finding.Redact(err.Error()))
 	}
 	seen := 0
 	if e.terminal {

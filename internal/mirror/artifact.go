@@ -58,6 +58,14 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 			return res, nil
 		}
 		note(ctx, "store", "miss", err.Error())
+		// What the store cannot tell, nobody's "not found" tells in its place.
+		sick, _ := errors.AsType[*StoreError](err)
+		known := func(err error) error {
+			if sick != nil && missing(err) {
+				return sick
+			}
+			return err
+		}
 		var f *flight
 		joined, whole := true, o.Whole
 		if o.NoFetch {
@@ -70,12 +78,12 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 				if res, err := m.stored(ctx, req, false); err == nil {
 					return res, nil // it came in between
 				}
-				return nil, ErrNotCached
+				return nil, known(ErrNotCached)
 			}
 		} else {
 			if err := m.absent(req); err != nil {
 				note(ctx, "mirror", "not found, remembered", "")
-				return nil, err
+				return nil, known(err)
 			}
 			f, joined = m.join(ctx, req, func(ctx context.Context, f *flight) { m.fetch(ctx, req, f, try < maxLooks) })
 		}
@@ -83,7 +91,7 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 			note(ctx, "mirror", "joined a fetch under way", "")
 		}
 		if res, err = m.await(ctx, req, f, whole); err != errStored || try > maxLooks {
-			return res, err
+			return res, known(err)
 		}
 	}
 }
@@ -136,7 +144,7 @@ func (r *Result) share() *Result {
 
 // stored opens an artifact in the store. The error matches fs.ErrNotExist if it
 // is not there, or not fit to be served; mend takes it out of the store then, and
-// tells.
+// tells. A *StoreError says that it could not be told.
 func (m *Mirror) stored(ctx context.Context, req goproxy.Request, mend bool) (*Result, error) {
 	blob, err := m.c.Store.Open(req)
 	switch {
@@ -155,11 +163,13 @@ func (m *Mirror) stored(ctx context.Context, req goproxy.Request, mend bool) (*R
 		// "Could not tell" is not "not there": the file may be fine, but a sick
 		// disk must not stop the build while a source has it.
 		m.storeWorked(err)
-		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		return nil, &StoreError{Request: req, What: "whether it is stored cannot be told", Err: err}
 	}
 	if ev, ok := m.vouch(ctx, req, blob.Record); !ok {
 		blob.Close()
-		if mend {
+		// That the database does not know it proves nothing about the bytes: the
+		// file stays, and so does the pin, for those who know it as private.
+		if mend && ev.Want != "" {
 			m.metrics.mismatch.Inc()
 			m.c.Log.Error("stored file is withdrawn", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
 				slog.String("kind", req.Kind.String()), slog.String("reason", ev.Reason), slog.String("want", ev.Want), slog.String("got", ev.Got))

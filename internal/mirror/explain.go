@@ -25,10 +25,7 @@ func Explain(err error) (finding.Finding, []string) {
 		return explainWalk(we)
 	}
 	details := []string{err.Error()}
-	if pe, ok := errors.AsType[*goproxy.PathError](err); ok {
-		if pe.Missing {
-			return finding.Of(finding.NotFound), details
-		}
+	if _, ok := errors.AsType[*goproxy.PathError](err); ok {
 		return finding.Of(finding.BadRequest), details
 	}
 	if re, ok := errors.AsType[*RefusedError](err); ok {
@@ -143,10 +140,14 @@ func sourceCode(a upstream.Attempt) finding.Code {
 	switch {
 	case e.Status == 401:
 		return finding.SourceUnauthorized
+	case e.Status == 403 && a.Kind == upstream.Off:
+		return finding.DirectNotAllowed
 	case e.Status == 403:
 		return finding.SourceForbidden
 	case e.Status == 407:
 		return finding.ForwardProxyLogin
+	case e.Status == 508:
+		return finding.Loop
 	case e.Status == 429:
 		return finding.SourceThrottled
 	case e.Status >= 500:

@@ -56,6 +56,8 @@ type Settings struct {
 	NotFound time.Duration // how long "not found" is remembered, per exact question
 
 	LookAhead int // how many files are fetched ahead at once; 0 switches it off
+
+	since time.Time // when they came into force by a Reload; zero for the first ones
 }
 
 // Config is what a Mirror is made of.
@@ -134,15 +136,25 @@ func New(c Config, s Settings) *Mirror {
 		MaximumSize:      50000,
 		ExpiryCalculator: otter.ExpiryWriting[module.Version, struct{}](aheadMemory),
 	})
-	m.Reload(s)
+	m.apply(s)
 	return m
 }
 
 // Reload replaces the settings. Requests under way keep the ones they began with.
 func (m *Mirror) Reload(s Settings) {
+	// What was answered under other settings is an old answer now, however young.
+	s.since = time.Now()
+	m.apply(s)
+}
+
+func (m *Mirror) apply(s Settings) {
 	s.LookAhead = min(s.LookAhead, maxAhead)
 	m.settings.Store(&s)
 	m.missing.InvalidateAll()
+	m.vouched.InvalidateAll() // another database's word is not this one's
+	m.mu.Lock()
+	clear(m.silent)
+	m.mu.Unlock()
 }
 
 // Close ends background work and waits for it. What is asked for afterwards and

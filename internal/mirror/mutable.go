@@ -52,7 +52,7 @@ func (m *Mirror) last(req goproxy.Request) *answer {
 func (m *Mirror) mutable(ctx context.Context, req goproxy.Request, o Options) (*Result, error) {
 	s := m.settings.Load()
 	old := m.last(req)
-	if old != nil && time.Since(old.at) < s.Fresh {
+	if old != nil && time.Since(old.at) < s.Fresh && !old.at.Before(s.since) {
 		res := old.result("")
 		res.Hit = true
 		note(ctx, "mirror", "fresh answer at hand", old.source)

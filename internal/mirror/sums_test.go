@@ -152,37 +152,50 @@ func TestADatabaseThatIsSwitchedOnVouchesForWhatWasPinned(t *testing.T) {
 	})
 }
 
-func TestADatabaseThatIsSwitchedOnWithdrawsWhatItDoesNotVouchFor(t *testing.T) {
-	for _, why := range []string{"disagrees", "does not know it"} {
-		synctest.Test(t, func(t *testing.T) {
-			w := modtest.New(t)
-			m := w.Add("withdraw.test/m", "v1.0.0", modtest.Files{"go.mod": "module withdraw.test/m\n", "a.go": "package evil\n"})
-			st := pinnedStore(t, w, m)
-			w.Replace(m.Path, m.Version, modtest.Files{"go.mod": "module withdraw.test/m\n\ngo 1.20\n", "a.go": "package good\n"})
-			db := w.SumDB("sumdb.test")
-			db.Unknown(m, why != "disagrees")
-			r := newRig(t, parts{sources: []upstream.Source{pipe(t, "s", w.Handler())}, store: st, sums: sumsOf(t, db, nil)})
-			for _, req := range []goproxy.Request{gomod(m), zipOf(m)} {
-				if why != "disagrees" {
-					r.wantErr(req, "SL-SUM-004")
-				} else if req.Kind == goproxy.Mod {
-					r.want(req, w.Mod(m))
-				} else {
-					r.want(req, w.Zip(m))
-				}
-			}
-			r.Settle()
-			for _, req := range []goproxy.Request{gomod(m), zipOf(m)} {
-				r.wantStored(req, why == "disagrees")
-			}
-			q := r.quarantined()
-			if len(q) != 2 || !strings.Contains(q[0].Reason, why) || q[0].Got == "" {
-				t.Errorf("evidence: %+v", q)
-			}
-			if n := r.count("sluice_verification_failures_total"); n != 2 {
-				t.Errorf("counted %v", n)
-			}
-		})
+func TestADatabaseThatIsSwitchedOnWithdrawsWhatItDisagreesWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := modtest.New(t)
+		m := w.Add("withdraw.test/m", "v1.0.0", modtest.Files{"go.mod": "module withdraw.test/m\n", "a.go": "package evil\n"})
+		st := pinnedStore(t, w, m)
+		w.Replace(m.Path, m.Version, modtest.Files{"go.mod": "module withdraw.test/m\n\ngo 1.20\n", "a.go": "package good\n"})
+		r := newRig(t, parts{sources: []upstream.Source{pipe(t, "s", w.Handler())}, store: st, sums: sumsOf(t, w.SumDB("sumdb.test"), nil)})
+		r.want(gomod(m), w.Mod(m))
+		r.want(zipOf(m), w.Zip(m))
+		r.Settle()
+		r.wantStored(gomod(m), true)
+		r.wantStored(zipOf(m), true)
+		q := r.quarantined()
+		if len(q) != 2 || !strings.Contains(q[0].Reason, "disagrees") || q[0].Got == "" || q[0].Want == "" {
+			t.Errorf("evidence: %+v", q)
+		}
+		if n := r.count("sluice_verification_failures_total"); n != 2 {
+			t.Errorf("counted %v", n)
+		}
+	})
+}
+
+// That it does not know a version proves nothing about the bytes: they are not
+// served as public ones, and stay for those who say that they are private.
+func TestADatabaseThatIsSwitchedOnTakesNoPinAwayThatItDoesNotKnow(t *testing.T) {
+	w := modtest.New(t)
+	m := w.Add("unknown.test/m", "v1.0.0", nil)
+	st := pinnedStore(t, w, m)
+	db := w.SumDB("sumdb.test")
+	db.Unknown(m, true)
+	p := parts{sources: []upstream.Source{serve(t, w.Handler())}, store: st, sums: sumsOf(t, db, nil)}
+	r := newRig(t, p)
+	for range 2 {
+		r.wantErr(gomod(m), "SL-SUM-004")
+		r.wantErr(zipOf(m), "SL-SUM-004")
+	}
+	r.Settle()
+	if q := r.quarantined(); len(q) > 0 {
+		t.Errorf("evidence: %+v", q)
+	}
+	p.private = func(string) bool { return true }
+	r = newRig(t, p)
+	if g := r.want(zipOf(m), w.Zip(m)); !g.res.Hit {
+		t.Errorf("%+v", g.res)
 	}
 }
 

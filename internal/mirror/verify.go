@@ -120,8 +120,12 @@ func (m *Mirror) verifyOne(ctx context.Context, req goproxy.Request, o VerifyOpt
 	}
 	want, err := m.want(ctx, route, req)
 	switch {
+	case errors.Is(err, checksum.ErrUnknown) && blob.Record.Verified != "":
+		rep.Unasked++ // it was proven before, and a 404 proves nothing
+		return size, 0, nil
 	case errors.Is(err, checksum.ErrUnknown):
-		return size, untrue, err
+		// A private module, perhaps, and a shell without its pattern.
+		return size, unclear, fmt.Errorf("%w; if it is private, set GOPRIVATE or GONOSUMDB", err)
 	case err != nil:
 		rep.Unasked++
 		return size, 0, nil

@@ -56,6 +56,7 @@ func (x *exchange) WriteHeader(status int) {
 	// may have no body whose writing would set another.
 	x.roll()
 	x.w.WriteHeader(status)
+	x.rest()
 }
 
 // Write implements http.ResponseWriter.
@@ -65,6 +66,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	}
 	x.roll()
 	n, err := x.w.Write(p)
+	x.rest()
 	x.wrote(int64(n), err)
 	return n, err
 }
@@ -80,6 +82,14 @@ func (x *exchange) wrote(n int64, err error) {
 func (x *exchange) roll() {
 	if x.s.c.Stall > 0 {
 		x.rc.SetWriteDeadline(time.Now().Add(x.s.c.Stall))
+	}
+}
+
+// rest takes the deadline away while nothing is being written: in HTTP/2 it ends
+// the stream also while the client waits for us, and not we for it.
+func (x *exchange) rest() {
+	if x.s.c.Stall > 0 && x.r.ProtoMajor >= 2 {
+		x.rc.SetWriteDeadline(time.Time{})
 	}
 }
 

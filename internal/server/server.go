@@ -225,8 +225,8 @@ func (s *Server) module(x *exchange, p string) {
 	}
 	x.kind, x.module, x.version = req.Kind.String(), req.Module.Path, req.Module.Version
 	// A client of HTTP/1.0 could not tell a broken transfer of unknown length
-	// from a whole one.
-	o.Whole = r.Header.Get("Range") != "" || !r.ProtoAtLeast(1, 1)
+	// from a whole one, and a HEAD has no body to break off.
+	o.Whole = r.Header.Get("Range") != "" || !r.ProtoAtLeast(1, 1) || r.Method == http.MethodHead
 	if o.Client, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
 		o.Client = r.RemoteAddr
 	}

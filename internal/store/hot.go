@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 
@@ -10,7 +11,7 @@ import (
 
 // A hotLayer keeps small artifacts in memory. What is in it is served without a
 // look at the disk, so everything that changes an artifact in this process drops
-// it here; what another process does to it is seen when it falls out.
+// it here; what another process does to it is seen within hotTime.
 type hotLayer struct {
 	cache *otter.Cache[goproxy.Request, hotEntry] // nil: keeps nothing
 
@@ -23,6 +24,9 @@ type hotEntry struct {
 	rec  Record
 }
 
+// hotTime is how long an entry is served without a look at the disk.
+const hotTime = 10 * time.Second
+
 // hotOverhead is what an entry costs beside its data, roughly.
 const hotOverhead = 500
 
@@ -34,6 +38,8 @@ func newHotLayer(bytes int64) (hotLayer, error) {
 	var err error
 	h.cache, err = otter.New(&otter.Options[goproxy.Request, hotEntry]{
 		MaximumWeight: uint64(bytes),
+		// What another process discards is gone here soon, too.
+		ExpiryCalculator: otter.ExpiryWriting[goproxy.Request, hotEntry](hotTime),
 		Weigher: func(req goproxy.Request, e hotEntry) uint32 {
 			return uint32(len(req.Module.Path) + len(req.Module.Version) + len(e.data) + hotOverhead)
 		},

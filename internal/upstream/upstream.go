@@ -133,6 +133,9 @@ type WalkError struct {
 	Request  goproxy.Request
 	Attempts []Attempt // in order; none if the chain is empty
 	Stopped  string    // why the sources after the last attempt were not asked; "" if all were
+	// PassedOver says that a proxy in trouble was passed over at a comma, and that
+	// version control would come next: a "not found" would lead round the proxy.
+	PassedOver bool
 }
 
 func (e *WalkError) Error() string {
@@ -171,6 +174,9 @@ func (e *WalkError) Unwrap() []error {
 // A source that could not be reached at all has no say; one that answered with
 // trouble of its own may have had it.
 func (e *WalkError) NotExist() bool {
+	if e.PassedOver {
+		return false
+	}
 	said := false
 	for _, a := range e.Attempts {
 		if errors.Is(a.Err, fs.ErrNotExist) {
@@ -222,6 +228,9 @@ type Link struct {
 type Chain struct {
 	Links    []Link
 	Failover Failover
+	// DirectBehind says that who asks goes on to version control by itself at a
+	// "not found", as the go command behind sluice run may.
+	DirectBehind bool
 }
 
 // Names lists the sources in order.
@@ -254,6 +263,7 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 	var attempts []Attempt
 	stopped := ""
 	walkedRound := false // a proxy in trouble was passed over although a comma follows it
+	spared := c.DirectBehind
 walk:
 	for i, link := range c.Links {
 		switch kind := link.Source.Kind(); {
@@ -261,6 +271,7 @@ walk:
 			break walk // the sources before it have said all there is to say
 		case walkedRound && kind == Direct:
 			stopped = link.Source.Name() + " is not asked in place of a proxy in trouble"
+			spared = true
 			break walk
 		}
 		a := Attempt{Source: link.Source.Name(), Kind: link.Source.Kind(), Start: time.Now()}
@@ -288,7 +299,7 @@ walk:
 			break walk
 		}
 	}
-	return attempts, &WalkError{Request: req, Attempts: attempts, Stopped: stopped}
+	return attempts, &WalkError{Request: req, Attempts: attempts, Stopped: stopped, PassedOver: walkedRound && spared}
 }
 
 // refused reports whether the source said no on purpose: its no is final.
