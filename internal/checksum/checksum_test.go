@@ -403,70 +403,73 @@ func TestTheProofOfAForkIsLogged(t *testing.T) {
 }
 
 func TestConcurrentLookupsAreOneCallAndNobodySpoilsIt(t *testing.T) {
-	l := newLog(t)
-	l.add(mods(0, 300)...)
-	gate := make(chan struct{})
-	r := &remote{name: "database", h: func(ctx context.Context, path string) ([]byte, error) {
-		select {
-		case <-gate:
-			return l.get(ctx, path)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}}
-	d := open(t, l, newShelf(), r)
-	gone := errors.New("the client has gone")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	var wg sync.WaitGroup
-	start := func(ctx context.Context, want error) {
-		wg.Go(func() {
-			zip, _, err := d.Sums(ctx, mod(7))
-			if err != want || want == nil && zip != l.hash(mod(7), "zip") {
-				t.Errorf("Sums = %s, %v; want %v", zip, err, want)
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(t)
+		l.add(mods(0, 300)...)
+		gate := make(chan struct{})
+		r := &remote{name: "database", h: func(ctx context.Context, path string) ([]byte, error) {
+			select {
+			case <-gate:
+				return l.get(ctx, path)
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
 			}
-		})
-	}
-	start(ctx, gone) // the first
-	for r.asked("/lookup/") == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	for range 30 {
-		start(t.Context(), nil)
-	}
-	cancel(gone)
-	time.Sleep(5 * time.Millisecond)
-	close(gate)
-	wg.Wait()
-	if n := r.asked("/lookup/"); n != 0 {
-		t.Errorf("%d lookups more than one", n)
-	}
+		}}
+		d := open(t, l, newShelf(), r)
+		gone := errors.New("the client has gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var wg sync.WaitGroup
+		start := func(ctx context.Context, want error) {
+			wg.Go(func() {
+				zip, _, err := d.Sums(ctx, mod(7))
+				if err != want || want == nil && zip != l.hash(mod(7), "zip") {
+					t.Errorf("Sums = %s, %v; want %v", zip, err, want)
+				}
+			})
+		}
+		start(ctx, gone) // the first
+		synctest.Wait()
+		for range 30 {
+			start(t.Context(), nil)
+		}
+		synctest.Wait()
+		cancel(gone)
+		synctest.Wait()
+		close(gate)
+		wg.Wait()
+		if n := r.asked("/lookup/"); n != 1 {
+			t.Errorf("%d lookups", n)
+		}
+	})
 }
 
 func TestConcurrentProofsAskForATileOnce(t *testing.T) {
-	l := newLog(t)
-	l.add(mods(0, 700)...)
-	var most atomic.Int64
-	var mu sync.Mutex
-	seen := map[string]int64{}
-	r := &remote{name: "database", h: func(ctx context.Context, path string) ([]byte, error) {
-		if strings.HasPrefix(path, "/tile/") {
-			mu.Lock()
-			seen[path]++
-			most.Store(max(most.Load(), seen[path]))
-			mu.Unlock()
-			time.Sleep(2 * time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(t)
+		l.add(mods(0, 700)...)
+		var mu sync.Mutex
+		seen := map[string]int{}
+		r := &remote{name: "database", h: func(ctx context.Context, path string) ([]byte, error) {
+			if strings.HasPrefix(path, "/tile/") {
+				mu.Lock()
+				seen[path]++
+				mu.Unlock()
+				time.Sleep(time.Second)
+			}
+			return l.get(ctx, path)
+		}}
+		d := open(t, l, newShelf(), r)
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() { hasSums(t, d, l, mod(14*i)) })
 		}
-		return l.get(ctx, path)
-	}}
-	d := open(t, l, newShelf(), r)
-	var wg sync.WaitGroup
-	for i := range 50 {
-		wg.Go(func() { hasSums(t, d, l, mod(14*i)) })
-	}
-	wg.Wait()
-	if n := most.Load(); n != 1 {
-		t.Errorf("one tile was asked for %d times: %v", n, seen)
-	}
+		wg.Wait()
+		for path, n := range seen {
+			if n != 1 {
+				t.Errorf("%s was asked for %d times", path, n)
+			}
+		}
+	})
 }
 
 func TestACacheThatCannotBeWrittenStillGivesProvenAnswersOnly(t *testing.T) {
