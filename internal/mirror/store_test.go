@@ -390,8 +390,9 @@ func TestAPrivateModuleStaysWhatItWasTheFirstTime(t *testing.T) {
 			t.Errorf("evidence: %+v", ev)
 		}
 	}
-	// The .mod was asked for twice by itself, and as the companion of two zips.
-	if kinds["mod"] != 4 || kinds["zip"] != 2 || r.count("sluice_verification_failures_total") != 6 {
+	// The .mod was asked for twice by itself, and as the companion of two zips; the
+	// second zip may find the first one's companion still under way.
+	if kinds["mod"] < 3 || kinds["mod"] > 4 || kinds["zip"] != 2 || r.count("sluice_verification_failures_total") != float64(len(q)) {
 		t.Errorf("evidence of %v", kinds)
 	}
 	// The old tag again: all is well.

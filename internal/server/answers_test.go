@@ -1,12 +1,10 @@
 package server_test
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,16 +16,11 @@ import (
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
-var update = flag.Bool("update", false, "write the table of answers into docs/answers.md")
-
-const (
-	answersFile  = "../../docs/answers.md"
-	answersBegin = "<!-- the table: written by go test ./internal/server -run Answers -update -->\n"
-	answersEnd   = "<!-- the end of the table -->\n"
-)
+var update = flag.Bool("update", false, "write the tables of answers in README.md and docs/answers.md anew")
 
 // What Sluice answers for each trouble of its one source, with nothing in the
-// store, is documented, and the documentation is this test's output.
+// store, is documented, and the documentation is this test's output: README.md has
+// the statuses, docs/answers.md the codes and what becomes of large zips too.
 func TestAnswersToEachTroubleOfASource(t *testing.T) {
 	small := module.Version{Path: "answers.test/m", Version: "v1.0.0"}
 	large := module.Version{Path: "answers.test/large", Version: "v1.0.0"}
@@ -45,7 +38,7 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 		fault string
 	}{
 		{"200, right", "none"},
-		{"404", "404"}, {"410", "410"}, {"401", "401"}, {"403", "403"}, {"407", "407"}, {"429, Retry-After: 7", "429=7"},
+		{"404", "404"}, {"410", "410"}, {"400", "400"}, {"401", "401"}, {"403", "403"}, {"407", "407"}, {"429, Retry-After: 7", "429=7"},
 		{"500", "500"}, {"502", "502"}, {"503", "503"}, {"504", "504"},
 		{"connection refused", "refused"}, {"connection reset", "reset"},
 		{"no answer within `sources.timeout`", "hang"},
@@ -53,17 +46,24 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 		{"the body ends early", "cut=50%"},
 		{"redirects without end", "redirect-loop"},
 		{"200, an HTML page", "html"}, {"200, empty", "empty"}, {"204", "204"},
+		{"200, half of it", "short=50%"},
 		{"200, the wrong file", "lie"},
 	}
-	var b bytes.Buffer
-	b.WriteString("| The source answers |")
-	for _, c := range columns {
-		fmt.Fprintf(&b, " %s |", c.name)
+	short := len(columns) - 1 // columns of README.md
+	var b, readme strings.Builder
+	head := func(b *strings.Builder, n int) {
+		b.WriteString("| The source |")
+		for _, c := range columns[:n] {
+			fmt.Fprintf(b, " %s |", c.name)
+		}
+		b.WriteString("\n|---|" + strings.Repeat("---|", n) + "\n")
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	head(&b, len(columns))
+	head(&readme, short)
 	cells := 0
 	for _, row := range rows {
 		fmt.Fprintf(&b, "| %s |", row.name)
+		fmt.Fprintf(&readme, "| %s |", row.name)
 		var p parts
 		lies := row.fault == "lie"
 		liar := modtest.New(t)
@@ -83,7 +83,7 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 		r := newRig(t, p)
 		r.w.Add(small.Path, small.Version, nil)
 		r.w.SetQuery(small.Path, "main", small.Version)
-		r.w.Big(large.Path, large.Version, 2<<20)
+		r.w.Big(large.Path, large.Version, 3<<19) // half of it is a small one
 		if row.fault != "refused" && !lies {
 			r.spoil(row.fault)
 		}
@@ -110,6 +110,9 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 				cell = "broken off"
 			}
 			fmt.Fprintf(&b, " %s |", cell)
+			if i < short {
+				fmt.Fprintf(&readme, " %d |", g.status)
+			}
 			cells++
 			// The rules behind the table.
 			missing := row.fault == "404" || row.fault == "410"
@@ -121,30 +124,33 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 			}
 		}
 		b.WriteString("\n")
+		readme.WriteString("\n")
 	}
 	t.Logf("%d cells", cells)
+	documented(t, "../../README.md", readme.String())
+	documented(t, "../../docs/answers.md", b.String())
+}
 
-	data, err := os.ReadFile(answersFile)
-	if err != nil && !(*update && os.IsNotExist(err)) {
+// documented demands that a file has this table, or writes it there.
+func documented(t *testing.T, file, table string) {
+	t.Helper()
+	const begin, end = "<!-- answers:begin -->\n", "<!-- answers:end -->"
+	data, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if data == nil {
-		data = []byte(answersIntro + answersBegin + answersEnd)
-	}
-	head, rest, ok := strings.Cut(string(data), answersBegin)
-	old, tail, ok2 := strings.Cut(rest, answersEnd)
-	if !ok || !ok2 {
-		t.Fatalf("%s has not the lines %q and %q around the table", filepath.Base(answersFile), answersBegin, answersEnd)
-	}
-	if old == b.String() {
-		return
-	}
-	if !*update {
-		t.Errorf("docs/answers.md is not what Sluice answers; write it with: go test ./internal/server -run Answers -update\n%s", b.String())
-		return
-	}
-	if err := os.WriteFile(answersFile, []byte(head+answersBegin+b.String()+answersEnd+tail), 0o666); err != nil {
-		t.Fatal(err)
+	before, rest, ok1 := strings.Cut(string(data), begin)
+	old, after, ok2 := strings.Cut(rest, end)
+	switch {
+	case !ok1 || !ok2:
+		t.Errorf("%s has no place for the table between %q and %q", file, begin, end)
+	case old == table:
+	case !*update:
+		t.Errorf("%s is not what Sluice answers; go test ./internal/server -run Answers -update writes it anew:\n%s", file, table)
+	default:
+		if err := os.WriteFile(file, []byte(before+begin+table+end+after), 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -175,21 +181,7 @@ func (r *rig) midway(liar *modtest.World, m module.Version, lies bool, end func(
 		end(w, req, data[len(data)/2:])
 	})
 	other := newRig(r.t, parts{sources: []upstream.Source{httpSource(r.t, modtest.Serve(r.t, source).URL, budget)}})
-	other.w.Big(m.Path, m.Version, 2<<20)
+	other.w.Big(m.Path, m.Version, 3<<19)
 	other.answered = func() { close(begun) }
 	return other.get(at(m, ".zip"))
 }
-
-const answersIntro = `# What Sluice answers
-
-For each thing that its one source may answer, and each file of the protocol, this is what a client gets from a Sluice that has
-nothing in its store: the status, the code of the finding in the text (see ` + "`sluice explain`" + `), and whether there is a
-Retry-After. With a second source behind a ` + "`|`" + `, the second one's answer; with an answer or a file in the store, that.
-
-- **404** only where the source itself says 404 or 410. A go command goes past a comma in its GOPROXY at these alone.
-- **403** where the source refuses, or the checksum database does not know the module. The go command always shows its text.
-- **502**, **503**, **504** for a source's trouble: what it says is wrong, it wants to be left alone, it says nothing.
-- **broken off**: a zip over 1 MiB streams while it arrives, all but its last 64 KiB, which wait until it is verified. If the source
-  fails after the beginning has gone out, the transfer ends short of its Content-Length, or without its last chunk.
-
-`

@@ -402,7 +402,7 @@ func TestNoCredentialsInLogsAndAnswers(t *testing.T) {
 		case pw != secret:
 			t.Errorf("the source was sent the password %q", pw)
 		case strings.Contains(r.URL.Path, "/echo/"):
-			http.Error(rw, "no access for https://user:"+pw+"@host/ with Authorization: Basic dXNlcjpodW50ZXIy", 403)
+			http.Error(rw, "no access for https://user:"+pw+"@host/ with Authorization: Basic dXNlcjpodW50ZXIy", http.StatusForbidden)
 		case strings.Contains(r.URL.Path, "/loop/"):
 			http.Redirect(rw, r, "http://user:"+pw+"@127.0.0.1:1/", http.StatusFound)
 		default:
