@@ -19,5 +19,3 @@ func ownGroup(cmd *exec.Cmd) {
 	}
 	cmd.WaitDelay = graceful + time.Second
 }
-
-const graceful = 5 * time.Second

@@ -32,6 +32,9 @@ import (
 	"time"
 )
 
+// graceful is how long a stopped child may tidy up before it is killed.
+const graceful = 5 * time.Second
+
 func main() {
 	g := gate{out: os.Stdout}
 	flag.BoolVar(&g.strict, "strict", os.Getenv("SLUICE_STRICT") == "1", "what is skipped is a failure; sets SLUICE_STRICT=1 for the tests")
