@@ -47,12 +47,17 @@ func (m *Mirror) last(req goproxy.Request) *answer {
 	return a
 }
 
+// young reports whether a, which may be nil, is used without asking again.
+func (s *Settings) young(a *answer) bool {
+	return a != nil && time.Since(a.at) < s.Fresh && !a.at.Before(s.since)
+}
+
 // mutable answers a List, Latest or query request: a young answer at once; else
 // a fresh one, or where that takes too long or fails, an older one that says so.
 func (m *Mirror) mutable(ctx context.Context, req goproxy.Request, o Options) (*Result, error) {
 	s := m.settings.Load()
 	old := m.last(req)
-	if old != nil && time.Since(old.at) < s.Fresh && !old.at.Before(s.since) {
+	if s.young(old) {
 		res := old.result("")
 		res.Hit = true
 		note(ctx, "mirror", "fresh answer at hand", old.source)
@@ -182,7 +187,7 @@ func (m *Mirror) fromStore(ctx context.Context, req goproxy.Request, why string)
 // changed since its first client looked.
 func (m *Mirror) refresh(ctx context.Context, req goproxy.Request, f *flight) {
 	old := m.last(req)
-	if old != nil && time.Since(old.at) < m.settings.Load().Fresh {
+	if m.settings.Load().young(old) {
 		f.small = old.result("")
 		return
 	}

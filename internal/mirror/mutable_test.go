@@ -217,6 +217,20 @@ func TestAFailureIsForgottenSoon(t *testing.T) {
 	})
 }
 
+func TestAnAnswerOfOtherSettingsIsAnOldOne(t *testing.T) {
+	inBubble(t, func(b *bubble, req goproxy.Request) {
+		b.wantFresh(req, b.answer(req, v1))
+		b.release(v2)
+		time.Sleep(time.Second)
+		b.Reload(mirror.Settings{Fresh: time.Minute, Stale: 2 * time.Second, Route: func(string) mirror.Route { return mirror.Route{Chain: b.chain} }})
+		b.spoilt.Set(fault(b.t, "503"))
+		b.wantStale(req, b.answer(req, v1), 0)
+		b.spoilt.Clear()
+		time.Sleep(time.Second)
+		b.wantFresh(req, b.answer(req, v2))
+	})
+}
+
 func TestWithNothingAtHandAFailureIsTold(t *testing.T) {
 	inBubble(t, func(b *bubble, req goproxy.Request) {
 		b.spoilt.Set(fault(b.t, "503"))

@@ -355,6 +355,37 @@ func TestAnHTTP10ClientGetsNothingOfAZipThatEndsBadly(t *testing.T) {
 	}
 }
 
+func TestARequestThatForbidsFetchingGetsWhatIsHere(t *testing.T) {
+	r := newRig(t, parts{})
+	m := r.w.Add("nofetch.test/m", "v1.0.0", nil)
+	paths := []string{at(m, ".info"), at(m, ".mod"), at(m, ".zip"), "/nofetch.test/m/@v/list", "/nofetch.test/m/@latest"}
+	both := func(check func(prefix string, header ...string)) {
+		check("/cached-only")
+		check("", "Disable-Module-Fetch", "true")
+	}
+	both(func(prefix string, header ...string) {
+		for _, path := range paths {
+			if g := r.want(404, nil, prefix+path, header...); g.header.Get("X-Sluice-Code") != "SL-OFF-003" {
+				t.Errorf("%s: %v", path, g)
+			}
+		}
+	})
+	if log := r.w.Log(); len(log) > 0 {
+		t.Errorf("the source was asked: %q", log)
+	}
+	r.want(200, nil, at(m, ".zip"))
+	r.settle(m)
+	r.w.Forget()
+	both(func(prefix string, header ...string) {
+		for _, path := range paths {
+			r.want(200, nil, prefix+path, header...)
+		}
+	})
+	if log := r.w.Log(); len(log) > 0 {
+		t.Errorf("the source was asked: %q", log)
+	}
+}
+
 func TestARequestThatComesBackIsALoop(t *testing.T) {
 	r := newRig(t, parts{})
 	m := r.w.Add("loop.test/m", "v1.0.0", nil)
