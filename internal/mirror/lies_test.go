@@ -188,7 +188,9 @@ func TestNoClientGetsACompleteLieAboutAZip(t *testing.T) {
 	each(func(yield func(lie) bool) {
 		for _, m := range d.modules {
 			for name, data := range faults.Mutations(d.w.Zip(m), m) {
-				count[m]++
+				if count[m]++; raced && count[m]%8 != 0 {
+					continue
+				}
 				if !yield(lie{m, m.Path + ": " + name, data}) {
 					return
 				}
@@ -263,7 +265,10 @@ func TestNoFaultOfTheCatalogueMakesAClientBelieveALie(t *testing.T) {
 						if f.Name == "endless" && req.Kind == goproxy.Zip {
 							continue // see below
 						}
-						if n++; !yield(test{f, budget, req}) {
+						if n++; raced && n%6 != 0 {
+							continue
+						}
+						if !yield(test{f, budget, req}) {
 							return
 						}
 					}
