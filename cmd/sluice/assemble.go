@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -197,6 +198,9 @@ type world struct {
 	id     string
 	store  localStore
 	mirror *mirror.Mirror
+	health *upstream.Health // of all sources, across reloads
+	beat   sync.WaitGroup   // Health.Run
+	rest   context.CancelFunc
 	tmp    string // for version control where the store cannot hold it; "" if not made
 
 	// Of the goroutine that runs the command.
@@ -255,6 +259,7 @@ func openStore(l *config.Loaded) (localStore, error) {
 // build makes a world of a configuration over a store, which it then owns.
 func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, error) {
 	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: st}
+	w.health = w.newHealth()
 	p, err := w.connect(e, l)
 	if err != nil {
 		st.Close()
@@ -262,6 +267,9 @@ func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, 
 	}
 	w.parts = p
 	w.mirror = mirror.New(mirror.Config{Store: st, Scratch: os.TempDir(), Log: log}, p.mirror)
+	var ctx context.Context
+	ctx, w.rest = context.WithCancel(context.Background())
+	w.beat.Go(func() { w.health.Run(ctx) })
 	return w, nil
 }
 
@@ -309,7 +317,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		return directSource{p.origin}
 	}
 
-	p.chain = &upstream.Chain{}
+	p.chain = &upstream.Chain{Health: w.health}
 	if l.Failover == config.Proxies {
 		p.chain.Failover = upstream.Proxies
 	}
@@ -342,7 +350,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	}
 	past := p.chain
 	if l.NoProxy != "" {
-		past = &upstream.Chain{Links: []upstream.Link{{Source: direct()}}}
+		past = &upstream.Chain{Health: w.health, Links: []upstream.Link{{Source: direct()}}}
 	}
 
 	dbs := map[string]*checksum.DB{}
@@ -382,7 +390,8 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		// A source's time, and not less: the first to ask for a new version waits
 		// until the database itself has downloaded it.
 		d, err := checksum.New(checksum.Config{
-			Key: db.Key, Dir: dir, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: l.Sources.Timeout,
+			Avoid: w.health.IsDown,
+			Key:   db.Key, Dir: dir, Remotes: remotes, Cache: w.store, Conflict: store.ErrConflict, Timeout: l.Sources.Timeout,
 			Log: func(msg string) {
 				w.log.Warn("checksum database", slog.String("name", db.Name), slog.String("msg", finding.Redact(msg)))
 			},
@@ -467,7 +476,10 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 
 // close ends everything, the store last.
 func (w *world) close() {
+	w.rest()
+	w.beat.Wait()
 	w.mirror.Close()
+	w.saveHealth()
 	for _, p := range append(w.retired, w.parts) {
 		p.close()
 	}

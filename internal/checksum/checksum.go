@@ -48,6 +48,10 @@ const (
 	// downFresh is how long a database is held for unreachable without asking
 	// again, and a remote in trouble is asked after all others.
 	downFresh = 30 * time.Second
+	// lateAfter is how long a remote is waited for alone, at least and at most: some
+	// round trips, or a few times what it usually takes.
+	lateAfter  = 250 * time.Millisecond
+	lateAtMost = 5 * time.Second
 	// unsupportedFresh is how long a proxy is held for not mirroring the database.
 	unsupportedFresh = 10 * time.Minute
 )
@@ -95,6 +99,9 @@ type Config struct {
 	Conflict error         // what SwapFile fails with when old is not current
 	Timeout  time.Duration // for one answer of one remote; 0 means 10s
 	Log      func(msg string)
+	// Avoid reports whether the remote of that name is known to be in trouble, by
+	// other evidence than ours: it is asked last. Nil: none is.
+	Avoid func(remote string) bool
 }
 
 // A DB is a client of one checksum database. It is safe for concurrent use.
@@ -132,6 +139,14 @@ type way struct {
 	unsupported time.Time  // until when a mirror is held for not supporting it
 	down        time.Time  // until when it is asked after the others
 	asked       map[string]*flight
+	usual       time.Duration // that an answer takes, as a moving average; 0 before the first
+}
+
+// patience is how long the remote is waited for before the next is asked too.
+func (w *way) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return min(max(lateAfter, 4*w.usual), lateAtMost)
 }
 
 // A flight is one call that many wait for.
@@ -277,17 +292,80 @@ func (d *DB) lookup(ctx context.Context, mod module.Version, path string) ([]byt
 		return data, nil
 	}
 	var o outcome
-	for _, w := range d.order() {
+	data, err := d.race(ctx, &o, func(ctx context.Context, w *way) ([]byte, error) {
 		data, err := d.get(ctx, w, path)
 		if err == nil {
-			if data, err = d.prove(ctx, w, mod, path, data); err == nil {
-				return data, nil
-			}
+			data, err = d.prove(ctx, w, mod, path, data)
 		}
-		o.add(w, err)
+		return data, err
+	})
+	if err != nil {
+		return nil, o.outcome(ctx, fmt.Errorf("%w: %s@%s", ErrUnknown, mod.Path, mod.Version))
 	}
-	return nil, o.err(fmt.Errorf("%w: %s@%s", ErrUnknown, mod.Path, mod.Version))
+	return data, nil
 }
+
+// race asks the remotes in order until one has an answer; while one takes longer
+// than it should, the next is asked too. One that is outdone so is asked after
+// the others for a while.
+func (d *DB) race(ctx context.Context, o *outcome, ask func(context.Context, *way) ([]byte, error)) ([]byte, error) {
+	type end struct {
+		w    *way
+		data []byte
+		err  error
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errOutdone)
+	ways := d.order()
+	ends := make(chan end, len(ways))
+	var live []*way
+	next := func() {
+		w := ways[0]
+		ways = ways[1:]
+		live = append(live, w)
+		d.bg.Go(func() {
+			data, err := ask(ctx, w)
+			ends <- end{w, data, err}
+		})
+	}
+	t := time.NewTimer(time.Hour)
+	defer t.Stop()
+	for {
+		if len(live) == 0 {
+			if len(ways) == 0 {
+				return nil, errNobody
+			}
+			next()
+			t.Reset(live[0].patience())
+		}
+		select {
+		case e := <-ends:
+			if e.err == nil {
+				for _, w := range live {
+					if w == e.w {
+						break
+					}
+					w.trouble(true)
+				}
+				return e.data, nil
+			}
+			o.add(e.w, e.err)
+			live = slices.DeleteFunc(live, func(w *way) bool { return w == e.w })
+		case <-t.C:
+			if len(ways) > 0 {
+				next()
+				t.Reset(live[len(live)-1].patience())
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+var (
+	errNobody  = errors.New("no remote has it")
+	errOutdone = fmt.Errorf("another remote had it first: %w", context.Canceled)
+)
 
 // wasProven checks a cached record against the request and the key; that it is
 // in the tree was proven before it was cached.
@@ -323,6 +401,14 @@ func (o *outcome) add(w *way, err error) {
 	}
 }
 
+// outcome is err, or why nobody waits for it any more.
+func (o *outcome) outcome(ctx context.Context, missing error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return o.err(missing)
+}
+
 // err is missing if that is sure: because the database says so, or everybody
 // who could be asked. A forgery comes first, since somebody has to look into it.
 func (o *outcome) err(missing error) error {
@@ -350,6 +436,7 @@ func (d *DB) order() []*way {
 		w.mu.Lock()
 		late := now.Before(w.down)
 		w.mu.Unlock()
+		late = late || d.c.Avoid != nil && d.c.Avoid(w.remote.Name())
 		if late {
 			down = append(down, w)
 		} else {
@@ -367,6 +454,9 @@ func (d *DB) get(ctx context.Context, w *way, path string) (data []byte, err err
 	if err == nil {
 		data, err = d.ask(ctx, w, path)
 	}
+	if errors.Is(context.Cause(ctx), errOutdone) {
+		return data, err // it says nothing of the database
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -382,11 +472,23 @@ func (d *DB) get(ctx context.Context, w *way, path string) (data []byte, err err
 func (d *DB) ask(ctx context.Context, w *way, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.c.Timeout, errTimeout)
 	defer cancel()
+	start := time.Now()
 	data, err := w.remote.Get(ctx, path)
+	if err == nil {
+		w.mu.Lock()
+		took := time.Since(start)
+		if w.usual == 0 {
+			w.usual = took
+		}
+		w.usual += (took - w.usual) / 8
+		w.mu.Unlock()
+	}
 	if err == nil && len(data) > maxAnswer {
 		err = fmt.Errorf("%s: the answer is larger than %d bytes", w.remote.Name(), maxAnswer)
 	}
-	w.trouble(err != nil && !errors.Is(err, fs.ErrNotExist))
+	if !errors.Is(context.Cause(ctx), errOutdone) {
+		w.trouble(err != nil && !errors.Is(err, fs.ErrNotExist))
+	}
 	return data, err
 }
 
@@ -642,27 +744,31 @@ func (d *DB) Latest(ctx context.Context) ([]byte, error) {
 	}
 	got, err := d.share(ctx, "/latest", func(ctx context.Context) ([]byte, error) {
 		var o outcome
-		for _, w := range d.order() {
+		data, err := d.race(ctx, &o, func(ctx context.Context, w *way) ([]byte, error) {
 			data, err := d.get(ctx, w, "/latest")
 			if err != nil {
-				o.add(w, hideNotExist{err})
-				continue
+				return nil, hideNotExist{err}
 			}
-			tree, err := d.openTree(data)
-			if err != nil {
+			if _, err := d.openTree(data); err != nil {
 				w.trouble(true)
-				o.add(w, fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err))
-				continue
+				return nil, fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err)
 			}
-			msg, n := newest()
-			d.mu.Lock()
-			if d.seenAt = time.Now(); msg == nil || tree.N > n {
-				d.seen, msg = data, data
-			}
-			d.mu.Unlock()
-			return msg, nil
+			return data, nil
+		})
+		if err != nil {
+			return nil, o.outcome(ctx, nil)
 		}
-		return nil, o.err(nil)
+		tree, err := d.openTree(data)
+		if err != nil {
+			return nil, err
+		}
+		msg, n := newest()
+		d.mu.Lock()
+		if d.seenAt = time.Now(); msg == nil || tree.N > n {
+			d.seen, msg = data, data
+		}
+		d.mu.Unlock()
+		return msg, nil
 	})
 	if err != nil && msg != nil && ctx.Err() == nil {
 		return msg, nil
@@ -698,14 +804,11 @@ func (d *DB) Tile(ctx context.Context, path string) ([]byte, error) {
 // anyTile asks the remotes in turn.
 func (d *DB) anyTile(ctx context.Context, t tlog.Tile, read func(context.Context, *way, tlog.Tile) ([]byte, error)) ([]byte, error) {
 	var o outcome
-	for _, w := range d.order() {
-		data, err := read(ctx, w, t)
-		if err == nil {
-			return data, nil
-		}
-		o.add(w, err)
+	data, err := d.race(ctx, &o, func(ctx context.Context, w *way) ([]byte, error) { return read(ctx, w, t) })
+	if err != nil {
+		return nil, o.outcome(ctx, &noTileError{"/" + t.Path()})
 	}
-	return nil, o.err(&noTileError{"/" + t.Path()})
+	return data, nil
 }
 
 type noTileError struct{ path string }

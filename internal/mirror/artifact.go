@@ -348,7 +348,11 @@ func (m *Mirror) walk(ctx context.Context, route Route, req goproxy.Request, acc
 	if err == nil {
 		// Nobody will return what was survived, so it is logged here.
 		for _, a := range attempts[:len(attempts)-1] {
-			if !errors.Is(a.Err, fs.ErrNotExist) {
+			switch {
+			case errors.Is(a.Err, fs.ErrNotExist):
+			case errors.Is(a.Err, upstream.ErrOutdone):
+				m.c.Log.Debug("source outdone", slog.String("request", req.String()), slog.String("source", a.Source), slog.Duration("took", a.Took))
+			default:
 				m.c.Log.Warn("source failed over", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version),
 					slog.String("kind", req.Kind.String()), slog.String("source", a.Source), slog.String("err", finding.Redact(a.Err.Error())), slog.Duration("took", a.Took))
 			}

@@ -229,7 +229,7 @@ func (m *Mirror) sawSource(a upstream.Attempt) {
 		e, ok := errors.AsType[*upstream.Error](a.Err)
 		code := sourceCode(a)
 		// A page in place of an answer is what every question would get.
-		if !ok || errors.Is(a.Err, context.Canceled) || e.Status == 403 || e.Stage == upstream.StageContent && code != finding.SourceHTML {
+		if !ok || errors.Is(a.Err, context.Canceled) || errors.Is(a.Err, upstream.ErrOutdone) || e.Status == 403 || e.Stage == upstream.StageContent && code != finding.SourceHTML {
 			return
 		}
 		st.State, st.Error, st.Code = "failing", finding.Redact(a.Err.Error()), string(code)

@@ -22,6 +22,7 @@ type metrics struct {
 	badZip      prometheus.Counter
 	quarantined prometheus.Counter
 	damaged     prometheus.Counter
+	backwards   prometheus.Counter
 }
 
 var outcomes = []string{"hit", "fetched", "stale", "missing", "refused", "failed", "left"}
@@ -34,7 +35,7 @@ func newMetrics() *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_module_requests_total",
 			Help: "Requests for module files by kind and outcome."}, []string{"kind", "outcome"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_source_attempts_total",
-			Help: "Questions to a source by outcome: ok, missing, or the stage at which it failed."}, []string{"source", "outcome"}),
+			Help: "Questions to a source by outcome: ok, missing, outdone by another source, or the stage at which it failed."}, []string{"source", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_source_seconds",
 			Help: "How long a source took to answer in full, by kind of question.", Buckets: []float64{.01, .03, .1, .3, 1, 3, 10, 30, 100}}, []string{"source", "kind"}),
 		ahead: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_lookahead_total",
@@ -42,6 +43,7 @@ func newMetrics() *metrics {
 		mismatch:    counter("sluice_verification_failures_total", "Files whose hash was not what the checksum database or the pin says."),
 		badZip:      counter("sluice_bad_zips_total", "Zips that broke the module zip rules or were damaged."),
 		quarantined: counter("sluice_quarantined_total", "Files put into quarantine with their evidence."),
+		backwards:   counter("sluice_backwards_total", "Lists and @latest answers of a source that lacked what it had before."),
 		damaged:     counter("sluice_store_damaged_total", "Stored files found damaged when they were opened."),
 	}
 	for _, k := range []goproxy.Kind{goproxy.List, goproxy.Latest, goproxy.Info, goproxy.Mod, goproxy.Zip} {
@@ -58,7 +60,7 @@ func newMetrics() *metrics {
 // Collectors are the mirror's metrics, for the wiring to register.
 func (m *Mirror) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.requests, x.attempts, x.seconds, x.ahead, x.mismatch, x.badZip, x.quarantined, x.damaged}
+	return []prometheus.Collector{x.requests, x.attempts, x.seconds, x.ahead, x.mismatch, x.badZip, x.quarantined, x.damaged, x.backwards}
 }
 
 func (x *metrics) request(req goproxy.Request, res *Result, err error) {
@@ -99,6 +101,8 @@ func (x *metrics) attempt(req goproxy.Request, a upstream.Attempt) {
 		outcome = "failed"
 		if errors.Is(a.Err, fs.ErrNotExist) {
 			outcome = "missing"
+		} else if errors.Is(a.Err, upstream.ErrOutdone) {
+			outcome = "outdone"
 		} else if e, ok := errors.AsType[*upstream.Error](a.Err); ok {
 			outcome = string(e.Stage)
 		}

@@ -496,6 +496,10 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("the %s of %s@%s has the hash %s, but the checksum database %s says %s", e.Request.Kind, e.Request.Module.Path, e.Request.Module.Version, e.Got, e.By, e.Want)
 }
 
+// Lie reports whether the source is to be fenced off for the module: the database
+// says so. What differs from a pin may be a rewritten tag.
+func (e *MismatchError) Lie() bool { return e.By != "" }
+
 // A StoreError says that the store failed in a way that serving through cannot
 // make up for.
 type StoreError struct {

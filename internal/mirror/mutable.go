@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
@@ -215,6 +219,7 @@ func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight
 	route := m.Route(req.Module.Path)
 	note(ctx, "mirror", "route", route.Why)
 	a := &answer{}
+	old := m.last(req)
 	f.err = m.walk(ctx, route, req, func(ctx context.Context, src upstream.Source, ans *upstream.Answer) error {
 		a.source = src.Name()
 		if req.Kind == goproxy.List {
@@ -246,7 +251,46 @@ func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight
 	a.at = time.Now()
 	a.etag = etag(sumOf(a.body))
 	f.small = a.result("")
+	if old != nil && old.source == a.source {
+		m.backwards(route, req, old, a)
+	}
 	return a
+}
+
+// backwards tells of a source that takes back what it said before: it is frozen,
+// was rolled back, or hides something, and no checksum database covers that.
+func (m *Mirror) backwards(route Route, req goproxy.Request, old, now *answer) {
+	what := ""
+	switch req.Kind {
+	case goproxy.List:
+		was, err1 := goproxy.ParseList(old.body, req.Module.Path)
+		is, err2 := goproxy.ParseList(now.body, req.Module.Path)
+		if err1 != nil || err2 != nil {
+			return
+		}
+		gone := slices.DeleteFunc(was, func(v string) bool { return slices.Contains(is, v) })
+		if len(gone) == 0 {
+			return
+		}
+		what = fmt.Sprintf("the list of %s lacks %s, which it had %v before", req.Module.Path, strings.Join(gone[:min(len(gone), 3)], ", "), now.at.Sub(old.at).Round(time.Second))
+		if len(gone) > 3 {
+			what += fmt.Sprintf(" (and %d more)", len(gone)-3)
+		}
+	case goproxy.Latest:
+		was, err1 := goproxy.ParseInfo(old.body, module.Version{Path: req.Module.Path})
+		is, err2 := goproxy.ParseInfo(now.body, module.Version{Path: req.Module.Path})
+		if err1 != nil || err2 != nil || semver.Compare(is.Version, was.Version) >= 0 {
+			return
+		}
+		what = fmt.Sprintf("@latest of %s is %s now, and was %s %v before", req.Module.Path, is.Version, was.Version, now.at.Sub(old.at).Round(time.Second))
+	default:
+		return // a branch may go anywhere
+	}
+	m.metrics.backwards.Inc()
+	if route.Chain.Health != nil {
+		route.Chain.Health.WentBackwards(now.source, what)
+	}
+	m.c.Log.Warn("source went backwards", slog.String("module", req.Module.Path), slog.String("kind", req.Kind.String()), slog.String("source", now.source), slog.String("what", what))
 }
 
 // ReadResult reads a whole result into memory, up to a limit, and closes it.

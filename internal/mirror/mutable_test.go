@@ -340,9 +340,8 @@ func TestListAndLatestComeFromTheStoreWhenNoSourceGivesThem(t *testing.T) {
 
 func TestAnswersSurviveARestart(t *testing.T) {
 	inBubble(t, func(b *bubble, req goproxy.Request) {
-		b.wantFresh(req, b.answer(req, v1))
+		at := b.wantFresh(req, b.answer(req, v1)).res.Time
 		b.Settle()
-		at := time.Now()
 		b.Close()
 		b.rig = b.open(b.store)
 		if g := b.wantFresh(req, b.answer(req, v1)); !g.res.Hit || !g.res.Time.Equal(at) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -208,21 +209,28 @@ func isPublic(ip netip.Addr) bool {
 // Get asks for an absolute URL, following redirects, for the source of that
 // name. The answer has status 200 and identity encoding.
 func (n *Net) Get(ctx context.Context, source string, u *url.URL) (*Answer, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	idle := time.AfterFunc(n.c.Timeout, func() { cancel(ErrStalled) })
-	resp, err := n.follow(ctx, source, u)
-	idle.Stop()
+	a, err := n.get(ctx, source, u, false)
 	if err != nil {
-		if err.Status == 0 && errors.Is(context.Cause(ctx), ErrStalled) {
-			err.Err = fmt.Errorf("no answer within %v: %w", n.c.Timeout, ErrStalled)
-		}
-		cancel(nil)
 		return nil, err
 	}
-	b := &body{rc: resp.Body, ctx: ctx, cancel: cancel, idle: idle, budget: n.c.Timeout, source: source}
+	return a, nil
+}
+
+// get is Get; the body of an answer that is resumed goes on by itself after a
+// break, where the source can do that.
+func (n *Net) get(ctx context.Context, source string, u *url.URL, resume bool) (*Answer, *Error) {
+	resp, b, err := n.begin(ctx, source, u, nil)
+	if err != nil {
+		return nil, err
+	}
 	a := &Answer{Body: b, Size: resp.ContentLength}
 	switch enc := strings.ToLower(strings.TrimSpace(strings.Join(resp.Header.Values("Content-Encoding"), ", "))); enc {
 	case "", "identity":
+		if resume {
+			if r := newResuming(n, ctx, source, u, resp, b); r != nil {
+				a.Body, a.resume = r, r
+			}
+		}
 	case "gzip", "x-gzip", "deflate":
 		a.Size = -1
 		a.Body = &decoded{body: b, enc: enc}
@@ -233,12 +241,29 @@ func (n *Net) Get(ctx context.Context, source string, u *url.URL) (*Answer, erro
 	return a, nil
 }
 
+// begin makes a request and returns the answer with its body, which has a progress
+// budget. The status is 200, or 206 if the header asks for a range.
+func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Header) (*http.Response, *body, *Error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	idle := time.AfterFunc(n.c.Timeout, func() { cancel(ErrStalled) })
+	resp, err := n.follow(ctx, source, u, h)
+	idle.Stop()
+	if err != nil {
+		if err.Status == 0 && errors.Is(context.Cause(ctx), ErrStalled) {
+			err.Err = fmt.Errorf("no answer within %v: %w", n.c.Timeout, ErrStalled)
+		}
+		cancel(nil)
+		return nil, nil, err
+	}
+	return resp, &body{rc: resp.Body, ctx: ctx, cancel: cancel, idle: idle, budget: n.c.Timeout, source: source}, nil
+}
+
 // follow makes the request and follows redirects itself, so that the guard sees
 // each hop. Where a request that was redirected fails, the source has answered.
-func (n *Net) follow(ctx context.Context, source string, u *url.URL) (*http.Response, *Error) {
+func (n *Net) follow(ctx context.Context, source string, u *url.URL, h http.Header) (*http.Response, *Error) {
 	first := u
 	for hop := 0; ; hop++ {
-		resp, err := n.hop(ctx, source, first, u, hop > 0)
+		resp, err := n.hop(ctx, source, first, u, hop > 0, h)
 		if err != nil {
 			err.answered = hop > 0
 			return nil, err
@@ -246,6 +271,13 @@ func (n *Net) follow(ctx context.Context, source string, u *url.URL) (*http.Resp
 		switch resp.StatusCode {
 		case http.StatusOK:
 			return resp, nil
+		case http.StatusPartialContent:
+			if h.Get("Range") != "" {
+				return resp, nil
+			}
+			err := statusError(source, resp)
+			err.answered = true
+			return nil, err
 		case 301, 302, 303, 307, 308:
 		default:
 			err := statusError(source, resp)
@@ -276,11 +308,12 @@ func (n *Net) follow(ctx context.Context, source string, u *url.URL) (*http.Resp
 }
 
 // hop makes one request.
-func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirected bool) (*http.Response, *Error) {
+func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirected bool, h http.Header) (*http.Response, *Error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, &Error{Source: source, Stage: StageHTTP, Err: redacted(err)}
 	}
+	maps.Copy(req.Header, h)
 	if n.c.UserAgent != "" {
 		req.Header.Set("User-Agent", n.c.UserAgent)
 	}
@@ -320,11 +353,13 @@ func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirec
 // themselves, such as the end of the time budget.
 func watch(ctx context.Context, proxied bool) (context.Context, func() Stage) {
 	var last atomic.Value
+	prog, _ := ctx.Value(progressKey{}).(*progress)
 	note := func(s Stage) {
 		if proxied && (s == StageDNS || s == StageConnect) {
 			s = StageProxy
 		}
 		last.Store(s)
+		prog.note(s)
 	}
 	note(StageHTTP)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -608,7 +643,25 @@ func (s *HTTPSource) Kind() Kind { return Proxy }
 
 // Get asks the proxy for req.
 func (s *HTTPSource) Get(ctx context.Context, req goproxy.Request) (*Answer, error) {
-	return s.net.Get(ctx, s.name, s.url(req))
+	a, err := s.net.get(ctx, s.name, s.url(req), req.Kind == goproxy.Zip)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Beat asks for what a go command asks every proxy first, whether it mirrors the
+// public checksum database: yes and no are equally good answers.
+func (s *HTTPSource) Beat(ctx context.Context) error {
+	a, err := s.GetPath(ctx, "sumdb/sum.golang.org/supported")
+	if err == nil {
+		a.Body.Close()
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.Status/100 == 4 && e.Status != 407 && e.Status != 429 {
+		return nil
+	}
+	return err
 }
 
 // GetPath asks for a path below the proxy's URL that is no module file, such as

@@ -50,7 +50,12 @@ const (
 type Answer struct {
 	Body io.ReadCloser // identity encoding; a Read fails if the source makes no progress for its time budget
 	Size int64         // bytes, or -1 if the source did not say
+
+	resume *resuming // that Body goes on by itself after a break; nil if it does not
 }
+
+// resumed reports whether the body was put together from several answers.
+func (a *Answer) resumed() bool { return a != nil && a.resume != nil && a.resume.times > 0 }
 
 // A Stage is how far a request came before it failed.
 type Stage string
@@ -77,6 +82,7 @@ type Error struct {
 	Err        error         // the cause; nil if Status says all
 
 	answered bool // it answered, although neither Status nor Stage shows it: with a redirect
+	recalled bool // it was not asked: this is what is known of it
 }
 
 func (e *Error) Error() string {
@@ -221,6 +227,8 @@ const (
 type Link struct {
 	Source   Source
 	FallBack bool // any error lets the walk go on (`|` follows); else only "not found" (`,`)
+	Tier     int  // of sources that stand in for one another, those of a lower tier are asked first
+	Weight   int  // its share among those of its tier, by some strategies; 0 means 1
 }
 
 // A Chain is the sources for some modules, in the order in which they are asked.
@@ -231,6 +239,10 @@ type Chain struct {
 	// DirectBehind says that who asks goes on to version control by itself at a
 	// "not found", as the go command behind sluice run may.
 	DirectBehind bool
+	// Health decides who is passed over, and when the next one is asked too. With
+	// nil, the sources are asked in order, one at a time and once.
+	Health   *Health
+	Strategy Strategy // "" means Ordered
 }
 
 // Names lists the sources in order.
@@ -255,80 +267,6 @@ func (a *abort) Unwrap() error { return a.err }
 // Abort wraps an error of accept that is no fault of the source: the walk ends
 // and returns err itself.
 func Abort(err error) error { return &abort{err} }
-
-// Fetch asks the sources in order until accept takes an answer. It returns all
-// attempts, and the error is nil, a *WalkError, the error that accept aborted
-// with, or the context's cause.
-func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) ([]Attempt, error) {
-	var attempts []Attempt
-	stopped := ""
-	walkedRound := false // a proxy in trouble was passed over although a comma follows it
-	spared := c.DirectBehind
-walk:
-	for i, link := range c.Links {
-		switch kind := link.Source.Kind(); {
-		case kind == Off && len(attempts) > 0:
-			break walk // the sources before it have said all there is to say
-		case walkedRound && kind == Direct:
-			stopped = link.Source.Name() + " is not asked in place of a proxy in trouble"
-			spared = true
-			break walk
-		}
-		a := Attempt{Source: link.Source.Name(), Kind: link.Source.Kind(), Start: time.Now()}
-		a.Err = try(ctx, link.Source, req, accept)
-		a.Took = time.Since(a.Start)
-		attempts = append(attempts, a)
-		if a.Err == nil {
-			return attempts, nil
-		}
-		if ab, ok := errors.AsType[*abort](a.Err); ok {
-			attempts[len(attempts)-1].Err = ab.err
-			return attempts, ab.err
-		}
-		if ctx.Err() != nil {
-			return attempts, context.Cause(ctx)
-		}
-		switch {
-		case errors.Is(a.Err, fs.ErrNotExist) || link.FallBack:
-		case c.Failover == Proxies && !refused(a.Err):
-			walkedRound = true
-		default:
-			if rest := c.Links[i+1:]; len(rest) > 0 && rest[0].Source.Kind() != Off {
-				stopped = "a comma follows " + a.Source + ", which lets only \"not found\" go on to the next source"
-			}
-			break walk
-		}
-	}
-	return attempts, &WalkError{Request: req, Attempts: attempts, Stopped: stopped, PassedOver: walkedRound && spared}
-}
-
-// refused reports whether the source said no on purpose: its no is final.
-func refused(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && (e.Status == 401 || e.Status == 403)
-}
-
-func try(ctx context.Context, src Source, req goproxy.Request, accept Accept) error {
-	a, err := src.Get(ctx, req)
-	if err != nil {
-		return err
-	}
-	defer a.Body.Close()
-	err = accept(ctx, src, a)
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*abort](err); ok {
-		return err
-	}
-	// What the body's Read said is the source's error already. Neither another
-	// source's "not found" nor fs.ErrNotExist inside a judgement (a file missing
-	// in a zip, say) must look like the "not found" of this one.
-	if e, ok := errors.AsType[*Error](err); ok && e.Source == src.Name() && !errors.Is(e, fs.ErrNotExist) {
-		return e
-	}
-	return &Error{Source: src.Name(), Stage: StageContent, Err: err}
-}
 
 // opaque hides that err matches fs.ErrNotExist, and nothing else of it.
 type opaque struct{ err error }

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+// healthFile keeps what is known of the sources across restarts, as a hint. Of
+// several processes on one directory, the last to stop is believed.
+func (w *world) healthFile() string { return filepath.Join(w.store.Dir(), ".sluice", "health.json") }
+
+// newHealth makes the record of how the sources do, which begins with what the
+// last process knew.
+func (w *world) newHealth() *upstream.Health {
+	h := upstream.NewHealth(upstream.HealthConfig{Changed: w.sourceChanged})
+	if data, err := os.ReadFile(w.healthFile()); err == nil {
+		if err := h.Load(data); err != nil {
+			w.log.Debug("what was known of the sources cannot be read", slog.Any("err", err))
+		}
+	}
+	return h
+}
+
+func (w *world) saveHealth() {
+	if w.store.Writable() != nil {
+		return
+	}
+	data, err := w.health.Save()
+	name := w.healthFile()
+	if err == nil {
+		// A torn one is read as none; it is a hint.
+		err = errors.Join(os.WriteFile(name+".new", data, 0o600), os.Rename(name+".new", name))
+	}
+	if err != nil {
+		w.log.Debug("what is known of the sources is not kept", slog.Any("err", err))
+	}
+}
+
+// sourceChanged logs that a source leaves or returns.
+func (w *world) sourceChanged(c upstream.Change) {
+	attrs := []any{slog.String("source", c.Source), slog.String("state", string(c.State))}
+	if c.Ask != "" {
+		attrs = append(attrs, slog.String("for", string(c.Ask)))
+	}
+	if c.Why != "" {
+		attrs = append(attrs, slog.String("why", finding.Redact(c.Why)))
+	}
+	switch c.State {
+	case upstream.Up:
+		w.log.Info("source is back", append(attrs, slog.Duration("after", c.After))...)
+	default:
+		w.log.Warn("source is left", attrs...)
+	}
+}
