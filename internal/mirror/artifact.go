@@ -339,7 +339,12 @@ func evidence(req goproxy.Request, source, reason string) store.Evidence {
 
 // walk asks the route's sources and tells each attempt.
 func (m *Mirror) walk(ctx context.Context, route Route, req goproxy.Request, accept upstream.Accept) error {
-	attempts, err := route.Chain.Fetch(ctx, req, accept)
+	return m.walked(ctx, req, route.Chain.Fetch, accept)
+}
+
+// walked is walk by one of a Chain's ways.
+func (m *Mirror) walked(ctx context.Context, req goproxy.Request, way func(context.Context, goproxy.Request, upstream.Accept) ([]upstream.Attempt, error), accept upstream.Accept) error {
+	attempts, err := way(ctx, req, accept)
 	for _, a := range attempts {
 		m.sawSource(a)
 		m.metrics.attempt(req, a)

@@ -55,6 +55,8 @@ type Settings struct {
 	Stale    time.Duration // how long a client waits for a fresh answer while an older one is at hand
 	NotFound time.Duration // how long "not found" is remembered, per exact question
 
+	Union bool // lists are merged from all sources that stand in for one another
+
 	LookAhead int // how many files are fetched ahead at once; 0 switches it off
 
 	since time.Time // when they came into force by a Reload; zero for the first ones

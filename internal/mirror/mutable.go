@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -220,7 +221,12 @@ func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight
 	note(ctx, "mirror", "route", route.Why)
 	a := &answer{}
 	old := m.last(req)
-	f.err = m.walk(ctx, route, req, func(ctx context.Context, src upstream.Source, ans *upstream.Answer) error {
+	way := route.Chain.Fetch
+	has := map[string][]string{} // versions by source
+	if req.Kind == goproxy.List && m.settings.Load().Union && route.Chain.Health != nil {
+		way = route.Chain.Gather
+	}
+	f.err = m.walked(ctx, req, way, func(ctx context.Context, src upstream.Source, ans *upstream.Answer) error {
 		a.source = src.Name()
 		if req.Kind == goproxy.List {
 			data, err := readList(ans, req.Kind.Limit())
@@ -231,6 +237,7 @@ func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight
 			if err != nil {
 				return err
 			}
+			has[src.Name()] = list
 			a.body = goproxy.FormatList(list)
 			return nil
 		}
@@ -247,6 +254,16 @@ func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight
 	})
 	if f.err != nil {
 		return nil
+	}
+	if len(has) > 1 {
+		route.Chain.Health.Compare(req.Module.Path, has)
+		var all []string
+		names := slices.Sorted(maps.Keys(has))
+		for _, n := range names {
+			all = append(all, has[n]...)
+		}
+		semver.Sort(all)
+		a.body, a.source = goproxy.FormatList(slices.Compact(all)), strings.Join(names, " ")
 	}
 	a.at = time.Now()
 	a.etag = etag(sumOf(a.body))

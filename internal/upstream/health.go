@@ -143,9 +143,9 @@ type sourceHealth struct {
 	asks   map[Ask]*askHealth
 	tokens float64
 	busy   int
-	lies   map[string]note         // by module path
-	lacks  map[module.Version]note // versions that others have
-	behind note                    // when its list last went backwards
+	lies   map[string]note        // by module path
+	lacks  map[module.Version]gap // versions that others have
+	behind note                   // when its list last went backwards
 
 	off      bool
 	offUntil time.Time // zero: for good
@@ -235,7 +235,7 @@ func (h *Health) of(src Source) *sourceHealth {
 func (h *Health) named(name string) *sourceHealth {
 	s := h.sources[name]
 	if s == nil {
-		s = &sourceHealth{asks: map[Ask]*askHealth{}, lies: map[string]note{}, lacks: map[module.Version]note{}, tokens: hedgeBurst}
+		s = &sourceHealth{asks: map[Ask]*askHealth{}, lies: map[string]note{}, lacks: map[module.Version]gap{}, tokens: hedgeBurst}
 		for _, a := range asks {
 			s.asks[a] = &askHealth{}
 		}
@@ -299,7 +299,7 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 		avoid("no answer yet to what it was asked before", StageHTTP)
 		v.unsaid = true
 	default:
-		if n, ok := s.lacks[req.Module]; ok && ask != AskList && now.Sub(n.at) < lacking {
+		if n, ok := s.lacks[req.Module]; ok && ask != AskList && now.Sub(n.asked) < lacking {
 			avoid("it did not have this version a moment ago", StageHTTP)
 			v.missing = true
 		}
@@ -514,13 +514,7 @@ func (h *Health) tell(changes []Change) {
 func (h *Health) lacks(src Source, m module.Version) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.of(src)
-	if _, ok := s.lacks[m]; ok || len(s.lacks) < maxNoted {
-		n := s.lacks[m]
-		n.why = ""
-		n.at = time.Now()
-		s.lacks[m] = n
-	}
+	h.of(src).lack(m, time.Now())
 }
 
 // WentBackwards takes note that a source's list, or its @latest, lacks what it
@@ -846,7 +840,7 @@ func (h *Health) Report(source string) Report {
 	r.Good, r.Missing, r.Failed, r.Hedged, r.Overtaken, r.Busy, r.Last = s.good, s.missing, s.failed, s.hedged, s.overtaken, s.busy, s.last
 	r.Lacks, r.Backwards, r.BackwardsAt = len(s.lacks), s.behind.why, s.behind.at
 	for _, n := range s.lacks {
-		r.LacksFor = max(r.LacksFor, now.Sub(n.at))
+		r.LacksFor = max(r.LacksFor, now.Sub(n.since))
 	}
 	if len(s.lies) > 0 {
 		r.Lies = map[string]string{}

@@ -398,7 +398,7 @@ func TestAChainInTroubleIsAskedAgainForAMoment(t *testing.T) {
 		if _, took, err := s.ask(goproxy.Info); err == nil || took > 2400*time.Millisecond {
 			t.Errorf("gave up after %v: %v", took, err)
 		}
-		if n := s.actors[0].times(); n < 2 || n > 4 {
+		if n := s.actors[0].times(); n < 2 || n > 6 { // four times for the client, and probes
 			t.Errorf("asked %d times", n)
 		}
 		// What is known to be down is asked once, and what says no is not asked again.
@@ -718,6 +718,80 @@ func TestNoSourceIsLeftBusy(t *testing.T) {
 					t.Errorf("%s is still suspect for %s", a.name, k.Ask)
 				}
 			}
+		}
+	})
+}
+
+func listing(versions string, after time.Duration) func(context.Context, goproxy.Request) (*upstream.Answer, error) {
+	return func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+		select {
+		case <-time.After(after):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		return &upstream.Answer{Body: io.NopCloser(strings.NewReader(versions)), Size: -1}, nil
+	}
+}
+
+func TestListsAreGatheredFromAllThatStandInForOneAnother(t *testing.T) {
+	gather := func(s *stage) (heard []string, took time.Duration, err error) {
+		start := time.Now()
+		_, err = s.chain.Gather(s.t.Context(), s.req(goproxy.List), func(_ context.Context, src upstream.Source, a *upstream.Answer) error {
+			data, err := io.ReadAll(a.Body)
+			heard = append(heard, src.Name()+" "+strings.TrimSpace(string(data)))
+			return err
+		})
+		return heard, time.Since(start), err
+	}
+	play(t, "||,", upstream.AsWritten, func(s *stage) {
+		for i, v := range []string{"v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0"} {
+			s.actors[i].does(listing(v, time.Duration(i)*10*time.Millisecond))
+		}
+		if heard, took, err := gather(s); err != nil || !slices.Equal(heard, []string{"a v1.0.0", "b v1.1.0", "c v1.2.0"}) || took != 20*time.Millisecond {
+			t.Errorf("%q after %v, %v", heard, took, err)
+		}
+		s.actors[1].does(hangs) // nobody waits for ever
+		if heard, took, err := gather(s); err != nil || len(heard) != 2 || took != time.Second {
+			t.Errorf("%q after %v, %v", heard, took, err)
+		}
+		s.actors[0].does(fails(0, refusedToConnect))
+		if heard, _, err := gather(s); err != nil || len(heard) != 1 {
+			t.Errorf("%q, %v", heard, err)
+		}
+		s.actors[2].does(fails(0, refusedToConnect))
+		gather(s)
+		s.actors[1].does(listing("v1.1.0", 0))
+		if heard, _, err := gather(s); err != nil || len(heard) != 1 {
+			t.Errorf("with most of them down: %q, %v", heard, err)
+		}
+		synctest.Wait()
+		for _, a := range s.actors {
+			if r := s.chain.Health.Report(a.name); r.Busy != 0 {
+				t.Errorf("%s is busy with %d", a.name, r.Busy)
+			}
+		}
+	})
+	play(t, ",", upstream.AsWritten, func(s *stage) { // a gatekeeper's list is its own
+		if heard, _, err := gather(s); err != nil || len(heard) != 1 {
+			t.Errorf("%q, %v", heard, err)
+		}
+		if n := s.actors[1].times(); n != 0 {
+			t.Errorf("the second source was asked %d times", n)
+		}
+	})
+}
+
+func TestLagIsMeasuredAgainstTheOthers(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		h := s.chain.Health
+		h.Compare("m.test/m", map[string][]string{"a": {"v1.0.0"}, "b": {"v1.0.0", "v1.1.0", "v1.2.0"}, "c": nil})
+		time.Sleep(time.Hour)
+		if a, b, c := h.Report("a"), h.Report("b"), h.Report("c"); a.Lacks != 2 || a.LacksFor != time.Hour || b.Lacks != 0 || c.Lacks != 0 {
+			t.Errorf("%+v %+v %+v", a, b, c)
+		}
+		h.Compare("m.test/m", map[string][]string{"a": {"v1.0.0", "v1.1.0"}, "b": {"v1.0.0", "v1.1.0", "v1.2.0"}})
+		if a := h.Report("a"); a.Lacks != 1 || a.LacksFor != time.Hour {
+			t.Errorf("%+v", a)
 		}
 	})
 }
