@@ -394,6 +394,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	missing := errors.Is(e.err, fs.ErrNotExist)
 	se, _ := errors.AsType[*Error](e.err)
 	switch {
+	case errors.Is(e.err, ErrLimited): // our own doing
 	case e.left:
 		if !e.outdone || !e.late {
 			break

@@ -66,6 +66,22 @@ type NetConfig struct {
 	// UserAgent and Via are sent with each request; Via lets a server find out
 	// that it is asking itself.
 	UserAgent, Via string
+
+	// What follows is of a Net for one source.
+
+	// Authorization is sent to the source's own origin, and to no other. It goes
+	// before credentials in the source's URL.
+	Authorization string
+	// Certificate is the client certificate for the source's own origin; nil
+	// means none.
+	Certificate *tls.Certificate
+	// Resolver looks up whom we connect to; nil means the system's.
+	Resolver Resolver
+	Family   Family
+	// Requests is how many may be under way at once, and Rate how many may be
+	// made in a second; 0 is no limit. A request waits no longer than Timeout.
+	Requests int
+	Rate     float64
 }
 
 // A Net opens HTTP connections for sources; its connections are pooled. It is
@@ -75,6 +91,8 @@ type Net struct {
 	named   map[string]bool
 	open    *http.Transport
 	guarded *http.Transport // refuses to connect to addresses that are not public
+	foreign *http.Transport // open, without the client certificate; nil if there is none
+	limit   limit
 }
 
 // NewNet makes a Net; Close it to drop its idle connections.
@@ -89,7 +107,17 @@ func NewNet(c NetConfig) *Net {
 	for _, h := range c.Named {
 		n.named[strings.ToLower(h)] = true
 	}
+	n.limit = newLimit(c.Requests, c.Rate, c.Timeout)
 	n.open = n.transport(nil)
+	if c.Certificate != nil {
+		n.foreign = n.transport(nil)
+		tc := n.open.TLSClientConfig
+		if tc == nil {
+			tc = &tls.Config{}
+		}
+		tc.Certificates = []tls.Certificate{*c.Certificate}
+		n.open.TLSClientConfig = tc
+	}
 	n.guarded = n.transport(func(network, address string, _ syscall.RawConn) error {
 		return checkPublic(address)
 	})
@@ -100,10 +128,24 @@ func NewNet(c NetConfig) *Net {
 func (n *Net) Close() {
 	n.open.CloseIdleConnections()
 	n.guarded.CloseIdleConnections()
+	if n.foreign != nil {
+		n.foreign.CloseIdleConnections()
+	}
+	if r, ok := n.c.Resolver.(interface{ CloseIdleConnections() }); ok {
+		r.CloseIdleConnections()
+	}
 }
 
 func (n *Net) transport(control func(network, address string, c syscall.RawConn) error) *http.Transport {
 	d := &net.Dialer{Timeout: n.c.Connect, KeepAlive: 30 * time.Second, Control: control}
+	dial := d.DialContext
+	if n.c.Resolver != nil || n.c.Family != "" && n.c.Family != AutoFamily {
+		resolver := n.c.Resolver
+		if resolver == nil {
+			resolver = net.DefaultResolver
+		}
+		dial = (&dialer{d, resolver, n.c.Family}).DialContext
+	}
 	tc := n.c.TLS
 	if tc != nil {
 		tc = tc.Clone()
@@ -116,12 +158,13 @@ func (n *Net) transport(control func(network, address string, c syscall.RawConn)
 			}
 			return &tunnelError{proxy.Host, resp.StatusCode}
 		},
-		DialContext:           d.DialContext,
+		DialContext:           dial,
 		TLSClientConfig:       tc,
 		TLSHandshakeTimeout:   n.c.Connect,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   64,
+		MaxConnsPerHost:       n.c.Requests,
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: 0, // the progress budget covers it, and knows its name
 		DisableCompression:    true,
@@ -244,7 +287,12 @@ func (n *Net) get(ctx context.Context, source string, u *url.URL, resume bool) (
 // begin makes a request and returns the answer with its body, which has a progress
 // budget. The status is 200, or 206 if the header asks for a range.
 func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Header) (*http.Response, *body, *Error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	release, lerr := n.limit.acquire(ctx)
+	if lerr != nil {
+		return nil, nil, &Error{Source: source, Stage: StageLocal, Err: lerr}
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	cancel := func(cause error) { end(cause); release() }
 	idle := time.AfterFunc(n.c.Timeout, func() { cancel(ErrStalled) })
 	resp, err := n.follow(ctx, source, u, h)
 	idle.Stop()
@@ -325,12 +373,18 @@ func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirec
 		pw, _ := first.User.Password()
 		req.SetBasicAuth(first.User.Username(), pw)
 	}
+	if n.c.Authorization != "" && sameOrigin(first, u) {
+		req.Header.Set("Authorization", n.c.Authorization)
+	}
 	proxied := false
 	if n.c.Proxy != nil {
 		p, err := n.c.Proxy(req)
 		proxied = err == nil && p != nil
 	}
 	rt := n.open
+	if n.foreign != nil && !sameOrigin(first, u) {
+		rt = n.foreign
+	}
 	if redirected && !sameOrigin(first, u) && !n.named[hostPort(u)] {
 		// Not a host that the configuration names. Where a forward proxy
 		// resolves the name, only the name itself can be checked.
