@@ -39,7 +39,7 @@ import (
 // load reads the configuration of a command: flags, environment, file, and the
 // go command's settings. Errors are told apart by exit status.
 func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Loaded, error) {
-	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings(cmd.Context())}
+	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings(cmd.Context()), ReadFile: readSecret}
 	for _, k := range config.Keys() {
 		if f := cmd.Flags().Lookup(k.Flag()); f != nil && f.Changed && k.Kind != config.KindSumDBs {
 			in.Flags[k.Name] = f.Value.String()
@@ -211,6 +211,7 @@ type world struct {
 // parts are made of one configuration.
 type parts struct {
 	net    *upstream.Net
+	nets   []*upstream.Net // of single sources
 	origin *origin.Origin
 	dbs    []*checksum.DB // those served, and the one verified with
 	chain  *upstream.Chain
@@ -226,7 +227,7 @@ func (p *parts) close() {
 		p.origin.Close()
 	}
 	if p.net != nil {
-		p.net.Close()
+		p.closeNets()
 	}
 }
 
@@ -294,10 +295,11 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		name(db.Base())
 	}
 	named = append(named, l.Sources.Redirects...)
-	p.net = upstream.NewNet(upstream.NetConfig{
+	common := upstream.NetConfig{
 		Connect: min(l.Sources.Connect, l.Sources.Timeout), Timeout: l.Sources.Timeout, Proxy: http.ProxyFromEnvironment,
 		Named: named, UserAgent: "sluice/" + version(), Via: w.id,
-	})
+	}
+	p.net = upstream.NewNet(common)
 
 	direct := func() upstream.Source {
 		if !l.Origin.Enabled {
@@ -330,7 +332,11 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			if err != nil {
 				return nil, misuse("proxy: %w", err)
 			}
-			hs := upstream.NewHTTPSource(p.net, u)
+			n, err := p.sourceNet(common, l.SourceOf(entry.URL))
+			if err != nil {
+				return nil, err
+			}
+			hs := upstream.NewHTTPSource(n, u)
 			src = hs
 			mirrors = append(mirrors, remote{src: hs, mirror: true})
 		case goenv.File:
@@ -469,7 +475,7 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	w.mirror.Reload(p.mirror)
 	srv.Reload(p.server)
 	// Requests under way still use the old parts; what they hold goes with us.
-	old.net.Close()
+	old.closeNets()
 	w.retired = append(w.retired, old)
 	return nil
 }

@@ -303,6 +303,9 @@ func (e *env) configFlags(cmd *cobra.Command, defaults map[string]string) {
 	f.Var(&textFlag{kind: "file"}, "config", "configuration file (TOML); SLUICE_CONFIG names it too")
 	cmd.MarkFlagFilename("config", "toml")
 	for _, k := range config.Keys() {
+		if k.Kind == config.KindSources {
+			continue // tables of the file only
+		}
 		help := k.Help
 		switch def := cmp.Or(defaults[k.Name], k.Default); {
 		case k.GoVar != "":

@@ -12,6 +12,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -39,6 +40,7 @@ type Config struct {
 	GoVCS      string         // GOVCS of direct downloads
 	GoInsecure goenv.Patterns // GOINSECURE of direct downloads
 	Failover   string         // AsWritten or Proxies
+	Source     []Source       // what is special to some of the sources; SourceOf finds it
 
 	Lists struct {
 		Fresh time.Duration // a list, @latest or query answer is used so long without asking again
@@ -50,6 +52,7 @@ type Config struct {
 		// Redirects are hosts (host:port) with addresses of this machine or its
 		// network that a source may redirect to.
 		Redirects []string
+		Strategy  string // which source of a tier is asked first: Ordered, LeastConnections, Weighted or LowestLatency
 	}
 	LookAhead struct {
 		Enabled  bool
@@ -149,6 +152,9 @@ type Input struct {
 	Defaults map[string]string // by key name: what this command has other defaults for
 	Go       *goenv.Settings   // nil if there are none
 	CacheDir string            // the user's cache directory; empty if there is none
+	// ReadFile reads the files that [[source]] tables name, with their modes (0
+	// where those say nothing). Nil means that there are no files.
+	ReadFile func(path string) ([]byte, fs.FileMode, error)
 }
 
 // Loaded is a Config and where it is from.
@@ -177,11 +183,11 @@ func Load(in Input) (*Loaded, error) {
 
 	file := parseFile(in.Path, in.Data, keys)
 	errs = append(errs, file.errs...)
-	env, envErrs := parseEnviron(in.Environ, keys)
+	env, envErrs := parseEnviron(in.Environ, keys, namedVariables(file.sources))
 
 	layers := make(map[string][]value) // by key name, the highest first
 	for _, name := range slices.Sorted(maps.Keys(in.Flags)) {
-		if k, ok := find(keys, name); ok {
+		if k, ok := find(keys, name); ok && k.Kind != KindSources {
 			layers[name] = append(layers[name], value{in.Flags[name], From{Flag, "--" + k.Flag()}})
 			continue
 		}
@@ -197,9 +203,9 @@ func Load(in Input) (*Loaded, error) {
 	// not wait for the day when the flag is left out.
 	var fileErrs, otherErrs Errors
 	for _, k := range keys {
-		done, failed := k.Kind == KindSumDBs, false
+		done, failed := k.isTables(), false
 		for _, v := range layers[k.Name] {
-			if k.Kind == KindSumDBs || v.text == "" && k.emptyIsDefault() {
+			if k.isTables() || v.text == "" && k.emptyIsDefault() {
 				continue
 			}
 			scratch := Config{}
@@ -224,6 +230,7 @@ func Load(in Input) (*Loaded, error) {
 			}
 		}
 	}
+	fileErrs = append(fileErrs, l.loadSources(in, file.sources, l.proxyLists(in, layers["proxy"]))...)
 	sumdbErrs, inFile := l.loadSumDBs(in, env["sumdb"].text, file)
 	if inFile {
 		fileErrs = append(fileErrs, sumdbErrs...)
@@ -242,6 +249,21 @@ func Load(in Input) (*Loaded, error) {
 		return l, errs
 	}
 	return l, nil
+}
+
+// proxyLists are the proxy lists of all layers, as far as they can be read.
+func (l *Loaded) proxyLists(in Input, values []value) []goenv.List {
+	lists := []goenv.List{l.Proxy}
+	texts := []string{in.Defaults["proxy"], in.Go.Get("GOPROXY").Value}
+	for _, v := range values {
+		texts = append(texts, v.text)
+	}
+	for _, text := range texts {
+		if list, err := goenv.ParseProxyList(text); err == nil {
+			lists = append(lists, list)
+		}
+	}
+	return lists
 }
 
 // lineOf is the line in "FILE:LINE".
@@ -440,8 +462,9 @@ func checkSumDBURL(db goenv.SumDB) error {
 	return nil
 }
 
-// parseEnviron picks the SLUICE_ variables. An empty one is not set.
-func parseEnviron(environ []string, keys []Key) (map[string]value, Errors) {
+// parseEnviron picks the SLUICE_ variables. An empty one is not set; named ones
+// are no keys and yet read.
+func parseEnviron(environ []string, keys []Key, named []string) (map[string]value, Errors) {
 	values := make(map[string]value)
 	var errs Errors
 	for _, kv := range environ {
@@ -454,6 +477,9 @@ func parseEnviron(environ []string, keys []Key) (map[string]value, Errors) {
 		}
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.Env() == name })
 		switch {
+		case slices.Contains(named, name):
+		case i >= 0 && keys[i].Kind == KindSources:
+			errs = append(errs, Error{Where: name, Key: keys[i].Name, Text: "settings of one source stand in the configuration file only; write [[source]] there"})
 		case i >= 0:
 			if _, dup := values[keys[i].Name]; !dup { // the first mention counts, as in package os
 				values[keys[i].Name] = value{text, From{Environ, name}}
@@ -504,11 +530,20 @@ type Row struct {
 	From       From
 }
 
-// Show lists every key with its value; sumdb has a row for each database.
+// Show lists every key with its value; sumdb and source have a row for each.
 func (l *Loaded) Show() []Row {
 	var rows []Row
 	for _, k := range Keys() {
 		from := l.From[k.Name]
+		if k.Kind == KindSources {
+			for _, s := range l.Source {
+				rows = append(rows, Row{k.Name, s.show(), from})
+			}
+			if len(l.Source) == 0 {
+				rows = append(rows, Row{k.Name, "", from})
+			}
+			continue
+		}
 		if k.Kind != KindSumDBs {
 			rows = append(rows, Row{k.Name, k.show(&l.Config), from})
 			continue

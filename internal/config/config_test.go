@@ -70,6 +70,8 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"sources.timeout":    "30s | default",
 		"sources.connect":    "10s | default",
 		"sources.redirects":  " | default",
+		"sources.strategy":   "ordered | default",
+		"source":             " | default",
 		"lookahead.enabled":  "true | default",
 		"lookahead.parallel": "8 | default",
 		"store.hot":          "64MiB | default",
@@ -465,7 +467,7 @@ func TestTableAndStructAgree(t *testing.T) {
 		if got := reflect.ValueOf(k.field(&c)).Pointer(); got != rv.Addr().Pointer() {
 			t.Errorf("%s sets another field", k.Name)
 		}
-		if k.Kind == KindSumDBs {
+		if k.isTables() {
 			continue
 		}
 		if bad := k.set(&c, k.example()); bad != nil {
@@ -490,6 +492,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("a.b.c = {d = [1, {e='f'}]}\n[[x]]\n['q\\n']\n"))
 	f.Add([]byte("sumdb=[{name='x'},1]\n[sumdb]\n[[lists]]\nlists=1\nlisten.x=2\n\"lists.fresh\"=1979-05-27T07:32:00Z"))
 	f.Add([]byte("[store]\nhot='NaNB'\nreserve='1e999TiB'\n[lookahead]\nparallel=0o7\nenabled=nan"))
+	f.Add([]byte("source=[{url='https://proxy.example.com', rate=1e9}]\n[[source]]\nurl='https://b.example'\nweight=-1\nfamily='5'\nresolver='x'\n"))
 	f.Add([]byte("\xef\xbb\xbf\r\n[lists]\r\nstale=\"\"\"\n1s\"\"\"\n"))
 	line := regexp.MustCompile(`^sluice\.toml:[1-9][0-9]*: `)
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -503,7 +506,7 @@ func FuzzLoad(f *testing.F) {
 			// What can be shown can be set again.
 			for _, k := range Keys() {
 				var c Config
-				if text := k.text(&l.Config); k.Kind != KindSumDBs && text != "" {
+				if text := k.text(&l.Config); !k.isTables() && text != "" {
 					if bad := k.set(&c, text); bad != nil {
 						t.Errorf("%s = %q is refused: %v", k.Name, text, bad)
 					}

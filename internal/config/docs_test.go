@@ -65,9 +65,54 @@ old configuration stays. Keys marked † take effect at the next start only.
 		if k.Restart {
 			mark = "†"
 		}
-		fmt.Fprintf(&b, "| `%s`%s | `--%s` | `%s` | %s | %s | %s |\n", name, mark, k.Flag(), k.Env(), kind, esc.Replace(def), esc.Replace(k.Help))
+		flag, env := "`--"+k.Flag()+"`", "`"+k.Env()+"`"
+		if k.Kind == KindSources {
+			flag, env = "", ""
+		}
+		fmt.Fprintf(&b, "| `%s`%s | %s | %s | %s | %s | %s |\n", name, mark, flag, env, kind, esc.Replace(def), esc.Replace(k.Help))
 	}
 	b.WriteString("\nSizes are written `64MiB`, durations `1m30s`, patterns as in GOPRIVATE, proxy lists as in GOPROXY.\n")
+	b.WriteString(`
+## One source
+
+A ` + "`[[source]]`" + ` table says what is special to one of the sources in ` + "`proxy`" + `. It stands in the file only.
+
+` + "```toml" + `
+[[source]]
+url           = "https://modules.corp.example"
+name          = "corp"
+user          = "ann"
+password_file = "/etc/sluice/corp.password"
+ca_file       = "/etc/sluice/corp-ca.pem"
+connections   = 16
+family        = "prefer4"
+` + "```" + `
+
+| Key | Kind | Default | |
+|---|---|---|---|
+`)
+	for _, k := range SourceKeys() {
+		def := k.DefaultHelp
+		if def == "" {
+			def = "`" + k.Default + "`"
+		}
+		kind := string(k.Kind)
+		if len(k.Choices) > 0 {
+			kind = "`" + strings.Join(k.Choices, "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.leaf(), kind, esc.Replace(def), esc.Replace(k.Help))
+	}
+	b.WriteString(`
+Files and variables are read at the start and at SIGHUP; one that is missing or empty is a mistake like any other, and a
+file with a secret that other users may read is warned of. What they hold is shown nowhere. User, password, token and
+client certificate are given to the host of ` + "`url`" + ` alone, and not to those that it redirects to; ` + "`ca_file`" + ` counts for them too.
+
+A request that waits longer than ` + "`timeout`" + ` for ` + "`connections`" + ` or ` + "`rate`" + ` is a failure of that source, and the next one is asked as
+after any other. ` + "`no_proxy`" + ` takes hosts, domains with all below them (` + "`corp.example`" + `; ` + "`.corp.example`" + ` for those below only), IP addresses,
+networks (` + "`10.0.0.0/8`" + `), each also with a port, and ` + "`*`" + `. A host behind a forward proxy is looked up by that, and
+not by ` + "`resolver`" + `. A ` + "`resolver`" + ` given by name is itself looked up by the system's. With ` + "`family`" + `, ` + "`prefer4`" + ` and ` + "`prefer6`" + ` give the
+other IP version its turn after 300 ms, or at once when the first has failed.
+`)
 	want := b.String()
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {

@@ -31,6 +31,9 @@ type parsedFile struct {
 	seen        map[string]string // key → where
 	table       []string          // of the last header
 	inSumDBList bool              // the last header was [[sumdb]]
+
+	sources      []sourceTable
+	inSourceList bool // the last header was [[source]]
 }
 
 // parseFile reads a TOML file. It walks the syntax tree, and not a decoded
@@ -136,7 +139,7 @@ func join(path []string) string {
 func (f *parsedFile) header(e *unstable.Node) {
 	path, line := f.keyPath(e)
 	name := join(path)
-	f.table, f.skip, f.inSumDBList = path, false, false
+	f.table, f.skip, f.inSumDBList, f.inSourceList = path, false, false, false
 	k, isKey := find(f.keys, name)
 	switch {
 	case name == "sumdb" && e.Kind == unstable.ArrayTable:
@@ -146,6 +149,15 @@ func (f *parsedFile) header(e *unstable.Node) {
 		f.skip = true
 		f.fail(line, name, "", "there can be several, so it needs two brackets; write [[sumdb]]")
 		f.sumdbSet = true
+	case name == "source" && e.Kind == unstable.ArrayTable:
+		f.inSourceList = true
+		f.addSource(line)
+	case name == "source":
+		f.skip = true
+		f.fail(line, name, "", "there can be several, so it needs two brackets; write [[source]]")
+	case name == "sources" && e.Kind == unstable.ArrayTable:
+		f.skip = true
+		f.fail(line, name, "", "there is one only; write [sources], or [[source]] for what is special to one of them")
 	case slices.Contains(f.tables, name) && e.Kind == unstable.Table:
 	case slices.Contains(f.tables, name):
 		f.skip = true
@@ -155,7 +167,7 @@ func (f *parsedFile) header(e *unstable.Node) {
 		f.fail(line, name, "", "it is a key and not a table; write %s", k.assignment())
 	default:
 		f.skip = true
-		f.fail(line, name, nearest(strings.ToLower(name), append(slices.Clone(f.tables), "sumdb")), "there is no such table; remove it")
+		f.fail(line, name, nearest(strings.ToLower(name), append(slices.Clone(f.tables), "sumdb", "source")), "there is no such table; remove it")
 	}
 }
 
@@ -175,11 +187,17 @@ func (f *parsedFile) keyValue(table []string, e *unstable.Node) {
 		f.sumdbField(path, line, v)
 		return
 	}
+	if f.inSourceList {
+		f.sourceField(path, line, v)
+		return
+	}
 	name := join(path)
 	k, isKey := find(f.keys, name)
 	switch {
 	case name == "sumdb":
 		f.sumdbArray(line, v)
+	case name == "source":
+		f.sourceArray(line, v)
 	case isKey:
 		f.assign(k, line, v)
 	case slices.Contains(f.tables, name):
@@ -217,28 +235,40 @@ func (f *parsedFile) unknown(path []string, line int) {
 
 // assign takes a value of the right type.
 func (f *parsedFile) assign(k Key, line int, v *unstable.Node) {
-	if where, dup := f.seen[k.Name]; dup {
-		f.fail(line, k.Name, "", "it is set at %s already; remove one of the two", where)
-		return
+	if text, ok := f.text(k, line, v, f.seen); ok {
+		f.values[k.Name] = value{text, From{File, f.where(line)}}
 	}
-	f.seen[k.Name] = f.where(line)
-	set := func(text string) { f.values[k.Name] = value{text, From{File, f.where(line)}} }
+}
+
+// text is a value of the right type as the text that Key.set takes. seen are the
+// keys before it, with their places.
+func (f *parsedFile) text(k Key, line int, v *unstable.Node, seen map[string]string) (text string, ok bool) {
+	if where, dup := seen[k.Name]; dup {
+		f.fail(line, k.Name, "", "it is set at %s already; remove one of the two", where)
+		return "", false
+	}
+	seen[k.Name] = f.where(line)
+	set := func(s string) { text, ok = s, true }
 	switch {
 	case k.Kind == KindBool && v.Kind == unstable.Bool:
 		set(string(v.Data))
 	case k.Kind == KindBool && v.Kind == unstable.String:
 		f.fail(line, k.Name, "", "it must be true or false without quotes; write %s", k.assignment())
+	case k.Kind == KindRate && (v.Kind == unstable.Integer || v.Kind == unstable.Float):
+		set(strings.ReplaceAll(string(v.Data), "_", ""))
+	case k.Kind == KindRate && v.Kind == unstable.String:
+		f.fail(line, k.Name, "", "it must be a number without quotes; write %s", k.assignment())
 	case k.Kind == KindNumber && v.Kind == unstable.Integer:
 		n, err := strconv.ParseInt(string(v.Data), 0, 64)
 		if err != nil {
 			// Zeros before it, which only TOML refuses, or too large a number.
 			f.fail(line, k.Name, "", "it is not a number that can be meant here; write %s", k.assignment())
-			return
+			return "", false
 		}
 		set(strconv.FormatInt(n, 10))
 	case k.Kind == KindNumber && v.Kind == unstable.String:
 		f.fail(line, k.Name, "", "it must be a number without quotes; write %s", k.assignment())
-	case k.Kind == KindBool || k.Kind == KindNumber:
+	case k.Kind == KindBool || k.Kind == KindNumber || k.Kind == KindRate:
 		f.fail(line, k.Name, "", "it must be %s, not %s; write %s", k.Kind.article(), describe(v.Kind), k.assignment())
 	case v.Kind == unstable.String:
 		set(string(v.Data))
@@ -251,6 +281,7 @@ func (f *parsedFile) assign(k Key, line int, v *unstable.Node) {
 	default:
 		f.fail(line, k.Name, "", "it must be %s in quotes, not %s; write %s", k.Kind.article(), describe(v.Kind), k.assignment())
 	}
+	return text, ok
 }
 
 func shorten(s string) string {

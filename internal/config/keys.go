@@ -26,6 +26,7 @@ const (
 	KindPatterns Kind = "patterns"           // GOPRIVATE syntax
 	KindSumDB    Kind = "checksum database"  // GOSUMDB syntax
 	KindSumDBs   Kind = "checksum databases" // [[sumdb]] tables, or NAME URL KEY
+	KindSources  Kind = "tables"             // [[source]], in the file only
 	KindVCS      Kind = "vcs rules"          // GOVCS syntax
 	KindHosts    Kind = "hosts"              // host:port, with commas between
 	KindChoice   Kind = "choice"             // one of Key.Choices
@@ -33,13 +34,23 @@ const (
 	KindSize     Kind = "size"               // "64MiB"
 	KindNumber   Kind = "number"             //
 	KindBool     Kind = "boolean"            // true or false
+
+	// Those of [[source]] tables alone.
+	KindURL      Kind = "URL"           // of a source
+	KindName     Kind = "name"          //
+	KindFile     Kind = "file"          //
+	KindVariable Kind = "variable"      // of the environment
+	KindForward  Kind = "forward proxy" // a URL, or "none"
+	KindNoProxy  Kind = "host list"     // NO_PROXY syntax
+	KindResolver Kind = "resolver"      // a URL, or an IP address with or without port
+	KindRate     Kind = "rate"          // per second, may be a fraction
 )
 
 func (k Kind) article() string {
 	switch k {
 	case KindAddress:
 		return "an " + string(k)
-	case KindPatterns, KindVCS, KindSumDBs:
+	case KindPatterns, KindVCS, KindSumDBs, KindSources:
 		return string(k)
 	}
 	return "a " + string(k)
@@ -60,7 +71,11 @@ type Key struct {
 
 	min, max int64 // of durations (ns), sizes (bytes) and numbers; max 0 is none
 	field    func(*Config) any
+	check    func(string) error // of a text, beside what Kind asks for; may be nil
 }
+
+// isTables: it cannot be set as one text.
+func (k Key) isTables() bool { return k.Kind == KindSumDBs || k.Kind == KindSources }
 
 // Flag is the key's flag without its dashes: lists.fresh has lists-fresh.
 func (k Key) Flag() string { return strings.ReplaceAll(k.Name, ".", "-") }
@@ -121,6 +136,10 @@ func Keys() []Key {
 		{Name: "failover", Kind: KindChoice, Default: AsWritten, Choices: []string{AsWritten, Proxies},
 			Help:  `what "," in proxy means: only a 404 or 410 moves on, or any trouble moves on to the next proxy`,
 			field: func(c *Config) any { return &c.Failover }},
+		{Name: "source", Kind: KindSources, Example: "https://a.example",
+			DefaultHelp: "none",
+			Help:        "what is special to one source, in [[source]] tables of the file",
+			field:       func(c *Config) any { return &c.Source }},
 		{Name: "lists.fresh", Kind: KindDuration, Default: "1m",
 			Help:  "how long a list, @latest or branch answer is used without asking again",
 			field: func(c *Config) any { return &c.Lists.Fresh }},
@@ -137,6 +156,9 @@ func Keys() []Key {
 			DefaultHelp: "none",
 			Help:        "hosts inside this network that sources may redirect to",
 			field:       func(c *Config) any { return &c.Sources.Redirects }},
+		{Name: "sources.strategy", Kind: KindChoice, Default: Ordered, Choices: []string{Ordered, LeastConnections, Weighted, LowestLatency},
+			Help:  "which source of a tier is asked first",
+			field: func(c *Config) any { return &c.Sources.Strategy }},
 		{Name: "lookahead.enabled", Kind: KindBool, Default: "true",
 			Help:  "fetch ahead what a go command will ask for next",
 			field: func(c *Config) any { return &c.LookAhead.Enabled }},
@@ -198,7 +220,7 @@ func (k Key) example() string {
 
 // assignment is a line of the file that is right.
 func (k Key) assignment() string {
-	if k.Kind == KindBool || k.Kind == KindNumber {
+	if k.Kind == KindBool || k.Kind == KindNumber || k.Kind == KindRate {
 		return k.leaf() + " = " + k.example()
 	}
 	return k.leaf() + " = " + strconv.Quote(k.example())
@@ -226,7 +248,7 @@ func (k Key) set(c *Config, text string) []string {
 }
 
 func (k Key) setOne(c *Config, text string) error {
-	if text == "" && k.Kind != KindVCS && k.Kind != KindHosts {
+	if text == "" && k.Kind != KindVCS && k.Kind != KindHosts && k.Kind != KindNoProxy && k.Kind != KindResolver {
 		return fmt.Errorf("it is empty; write %s, or leave it out", k.example())
 	}
 	switch p := k.field(c).(type) {
@@ -269,6 +291,12 @@ func (k Key) setOne(c *Config, text string) error {
 			return err
 		}
 		*p = n
+	case *float64:
+		f, err := parseRate(text)
+		if err == nil {
+			*p = f
+		}
+		return err
 	case *bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
@@ -297,6 +325,11 @@ func (k Key) setOne(c *Config, text string) error {
 			err = goenv.CheckVCS(text)
 		case KindChoice:
 			err = k.checkChoice(text)
+		case KindURL:
+			return setSourceURL(p, text)
+		}
+		if err == nil && k.check != nil {
+			err = k.check(text)
 		}
 		if err == nil {
 			*p = text
@@ -377,6 +410,14 @@ func (k Key) text(c *Config) string {
 			texts[i] = sumdbText(db)
 		}
 		return strings.Join(texts, "; ")
+	case *[]Source:
+		texts := make([]string, len(*p))
+		for i, s := range *p {
+			texts[i] = s.text()
+		}
+		return strings.Join(texts, "\n")
+	case *float64:
+		return strconv.FormatFloat(*p, 'g', -1, 64)
 	case *goenv.Patterns:
 		return string(*p)
 	case *[]string:
@@ -400,6 +441,12 @@ func (k Key) text(c *Config) string {
 // show is text without credentials.
 func (k Key) show(c *Config) string {
 	switch k.Kind {
+	case KindSources:
+		texts := make([]string, len(c.Source))
+		for i, s := range c.Source {
+			texts[i] = s.show()
+		}
+		return strings.Join(texts, " | ")
 	case KindProxy, KindSumDB, KindSumDBs, KindPatterns:
 		return goenv.Redact(k.text(c))
 	}
