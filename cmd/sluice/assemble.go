@@ -260,7 +260,7 @@ func openStore(l *config.Loaded) (localStore, error) {
 // build makes a world of a configuration over a store, which it then owns.
 func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, error) {
 	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: st}
-	w.health = w.newHealth()
+	w.health = w.newHealth(l)
 	p, err := w.connect(e, l)
 	if err != nil {
 		st.Close()
@@ -319,12 +319,13 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		return directSource{p.origin}
 	}
 
-	p.chain = &upstream.Chain{Health: w.health}
+	p.chain = &upstream.Chain{Health: w.health, Strategy: upstream.Strategy(l.Sources.Strategy)}
 	if l.Failover == config.Proxies {
 		p.chain.Failover = upstream.Proxies
 	}
 	var mirrors []checksum.Remote
 	for _, entry := range l.Proxy {
+		table := l.SourceOf(entry.URL)
 		var src upstream.Source
 		switch entry.Kind {
 		case goenv.HTTP:
@@ -332,7 +333,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			if err != nil {
 				return nil, misuse("proxy: %w", err)
 			}
-			n, err := p.sourceNet(common, l.SourceOf(entry.URL))
+			n, err := p.sourceNet(common, table)
 			if err != nil {
 				return nil, err
 			}
@@ -352,7 +353,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		default:
 			src = upstream.OffSource{}
 		}
-		p.chain.Links = append(p.chain.Links, upstream.Link{Source: src, FallBack: entry.FallBackOnError})
+		p.chain.Links = append(p.chain.Links, upstream.Link{Source: src, FallBack: entry.FallBackOnError, Tier: table.Tier, Weight: cmp.Or(table.Weight, -1)})
 	}
 	past := p.chain
 	if l.NoProxy != "" {
@@ -426,6 +427,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	}
 
 	p.mirror = mirror.Settings{
+		Union: l.Lists.Merge == config.Union,
 		Fresh: l.Lists.Fresh, Stale: l.Lists.Stale, NotFound: min(l.Lists.Fresh, maxNotFound),
 		Route: func(path string) mirror.Route {
 			r := mirror.Route{Chain: p.chain, Sums: sums, Why: "the chain of proxy", Private: l.Private.Match(path)}
@@ -470,6 +472,7 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	if err != nil {
 		return err
 	}
+	w.health.Configure(healthConfig(w, l))
 	old := w.parts
 	w.parts = p
 	w.mirror.Reload(p.mirror)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 
+	"github.com/modsluice/sluice/internal/config"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/upstream"
 )
@@ -16,14 +18,23 @@ func (w *world) healthFile() string { return filepath.Join(w.store.Dir(), ".slui
 
 // newHealth makes the record of how the sources do, which begins with what the
 // last process knew.
-func (w *world) newHealth() *upstream.Health {
-	h := upstream.NewHealth(upstream.HealthConfig{Changed: w.sourceChanged})
+func (w *world) newHealth(l *config.Loaded) *upstream.Health {
+	h := upstream.NewHealth(healthConfig(w, l))
 	if data, err := os.ReadFile(w.healthFile()); err == nil {
 		if err := h.Load(data); err != nil {
 			w.log.Debug("what was known of the sources cannot be read", slog.Any("err", err))
 		}
 	}
 	return h
+}
+
+func healthConfig(w *world, l *config.Loaded) upstream.HealthConfig {
+	// What zero means to the health is its own idea of a good value; to the user it
+	// is none.
+	return upstream.HealthConfig{
+		Heartbeat: cmp.Or(l.Sources.Heartbeat, -1), Retries: cmp.Or(l.Sources.Retries, -1), Backoff: l.Sources.Backoff,
+		RetryWithin: cmp.Or(l.Sources.RetryWithin, -1), Fence: cmp.Or(l.Sources.Fence, -1), Changed: w.sourceChanged,
+	}
 }
 
 func (w *world) saveHealth() {

@@ -58,6 +58,9 @@ func Families() []string { return []string{"auto", "4", "6", "prefer4", "prefer6
 
 // Values of Config.Sources.Strategy.
 const (
+	First = "first" // of lists.merge
+	Union = "union"
+
 	Ordered          = "ordered"
 	LeastConnections = "least-connections"
 	Weighted         = "weighted"

@@ -102,11 +102,11 @@ const (
 type HealthConfig struct {
 	Heartbeat time.Duration // how often a source that is down, or idle, is probed; 0 means 5s, less than 0 never
 	Idle      time.Duration // how long after the last client's question probing goes on; 0 means 10m
-	Fence     time.Duration // how long a source that lied about a module is not asked for it while another has it; 0 means 24h
+	Fence     time.Duration // how long a source that lied about a module is not asked for it while another has it; 0 means 24h, less than 0 not at all
 
 	Retries     int           // how often a chain that is in trouble as a whole is asked again; less than 0: never; 0 means 3
 	Backoff     time.Duration // longest wait before the first of them, twice as long before each next one; 0 means 300ms
-	RetryWithin time.Duration // no such wait ends later than this after the first failure; 0 means 2.4s
+	RetryWithin time.Duration // no such wait ends later than this after the first failure; 0 means 2.4s, less than 0 none
 
 	// Changed is told when a source leaves or returns, unless it is nil. It is
 	// called from several goroutines and must not block.
@@ -127,9 +127,8 @@ type Change struct {
 // how long each is waited for, and which is left alone. It is safe for
 // concurrent use.
 type Health struct {
-	c HealthConfig
-
 	mu      sync.Mutex // guards the following; never held across I/O
+	c       HealthConfig
 	sources map[string]*sourceHealth
 	used    time.Time // when a client last asked
 	wake    chan struct{}
@@ -216,13 +215,29 @@ func (w *window) quantile(q float64) float64 {
 
 // NewHealth makes a Health that knows nothing yet.
 func NewHealth(c HealthConfig) *Health {
+	h := &Health{sources: map[string]*sourceHealth{}, wake: make(chan struct{}, 1)}
+	h.Configure(c)
+	return h
+}
+
+// Configure replaces the settings; what is known stays.
+func (h *Health) Configure(c HealthConfig) {
 	c.Heartbeat = cmp.Or(c.Heartbeat, 5*time.Second)
 	c.Idle = cmp.Or(c.Idle, 10*time.Minute)
 	c.Fence = cmp.Or(c.Fence, 24*time.Hour)
 	c.Retries = cmp.Or(c.Retries, 3)
 	c.Backoff = cmp.Or(c.Backoff, 300*time.Millisecond)
 	c.RetryWithin = cmp.Or(c.RetryWithin, 2400*time.Millisecond)
-	return &Health{c: c, sources: map[string]*sourceHealth{}, wake: make(chan struct{}, 1)}
+	h.mu.Lock()
+	h.c = c
+	h.mu.Unlock()
+	h.poke()
+}
+
+func (h *Health) config() HealthConfig {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.c
 }
 
 // of is the record of a source. h.mu is held.
@@ -503,11 +518,12 @@ func (s *sourceHealth) back(c *condition, ask Ask, now time.Time) Change {
 
 func (h *Health) tell(changes []Change) {
 	h.poke()
-	if h.c.Changed == nil {
+	changed := h.config().Changed
+	if changed == nil {
 		return
 	}
 	for _, c := range changes {
-		h.c.Changed(c)
+		changed(c)
 	}
 }
 
@@ -542,9 +558,6 @@ func (h *Health) poke() {
 // Run probes sources until ctx ends: those that are down, until they return, and
 // those that nobody has asked for a heartbeat. It stops while no client asks.
 func (h *Health) Run(ctx context.Context) {
-	if h.c.Heartbeat < 0 {
-		return
-	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
@@ -582,7 +595,7 @@ func (h *Health) due(now time.Time) (list []probing, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wait = time.Hour
-	if h.used.IsZero() || now.Sub(h.used) > h.c.Idle {
+	if h.used.IsZero() || h.c.Heartbeat < 0 || now.Sub(h.used) > h.c.Idle {
 		return nil, wait
 	}
 	consider := func(s *sourceHealth, ask Ask, c *condition) {

@@ -228,7 +228,7 @@ type Link struct {
 	Source   Source
 	FallBack bool // any error lets the walk go on (`|` follows); else only "not found" (`,`)
 	Tier     int  // of sources that stand in for one another, those of a lower tier are asked first
-	Weight   int  // its share among those of its tier, by some strategies; 0 means 1
+	Weight   int  // its share among those of its tier, by some strategies; 0 means 1, and less than 0 none while another is left
 }
 
 // A Chain is the sources for some modules, in the order in which they are asked.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -102,6 +103,9 @@ func (h *Health) arrange(links []Link, by Strategy, ask Ask) {
 			// The least of exponential variates with these rates is each of them in
 			// proportion to its rate.
 			key[l.Source.Name()] = rand.ExpFloat64() / float64(max(l.Weight, 1))
+			if l.Weight < 0 {
+				key[l.Source.Name()] = math.Inf(1)
+			}
 		case LowLatency:
 			key[l.Source.Name()] = s.asks[ask].took.quantile(.5)
 		}
@@ -197,11 +201,15 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 // again reports whether a walk that failed is worth another, and after how long:
 // exponential backoff with full jitter, within a budget.
 func (w *walk) again(n int, failed time.Time) (time.Duration, bool) {
-	if w.h == nil || n >= w.h.c.Retries || !w.fresh {
+	if w.h == nil || !w.fresh {
 		return 0, false
 	}
-	wait := rand.N(w.h.c.Backoff<<n + 1)
-	return wait, time.Since(failed)+wait <= w.h.c.RetryWithin
+	c := w.h.config()
+	if n >= c.Retries {
+		return 0, false
+	}
+	wait := rand.N(c.Backoff<<n + 1)
+	return wait, time.Since(failed)+wait <= c.RetryWithin
 }
 
 func (w *walk) run(ctx context.Context) error {
@@ -312,7 +320,7 @@ func (w *walk) settled() bool {
 // is nobody else left to ask.
 func (w *walk) rest(ctx context.Context, i int) {
 	v := w.verdicts[i]
-	if w.h == nil || v.never || v.wait <= 0 || v.wait > w.h.c.RetryWithin {
+	if w.h == nil || v.never || v.wait <= 0 || v.wait > w.h.config().RetryWithin {
 		return
 	}
 	t := time.NewTimer(v.wait)
