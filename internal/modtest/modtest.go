@@ -2,7 +2,7 @@
 // spot, a well-behaved GOPROXY and a signing checksum database over them,
 // servers that stop and start, and the real go command as their client.
 //
-// It is imported by _test.go files only. It does not misbehave: for a source
+// It is imported by _test.go files and by tools only. It does not misbehave: for a source
 // that does, put internal/faults before its handlers. Everything that it starts
 // ends with the test that asked for it.
 //
