@@ -33,7 +33,7 @@ func healthConfig(w *world, l *config.Loaded) upstream.HealthConfig {
 	// is none.
 	return upstream.HealthConfig{
 		Heartbeat: cmp.Or(l.Sources.Heartbeat, -1), Retries: cmp.Or(l.Sources.Retries, -1), Backoff: l.Sources.Backoff,
-		RetryWithin: cmp.Or(l.Sources.RetryWithin, -1), Fence: cmp.Or(l.Sources.Fence, -1), Changed: w.sourceChanged,
+		RetryWithin: cmp.Or(l.Sources.Patience, -1), Fence: cmp.Or(l.Sources.Fence, -1), Changed: w.sourceChanged,
 	}
 }
 

@@ -52,13 +52,13 @@ type Config struct {
 		Connect time.Duration // the longest that a dial may take, and again a TLS handshake
 		// Redirects are hosts (host:port) with addresses of this machine or its
 		// network that a source may redirect to.
-		Redirects   []string
-		Heartbeat   time.Duration // how often a source that is down, or idle, is probed; 0 is never
-		Retries     int           // how often a chain that is in trouble as a whole is asked again
-		Backoff     time.Duration // the longest wait before the first of them
-		RetryWithin time.Duration // no wait ends later after the first failure
-		Fence       time.Duration // how long a source that lied about a module is asked last for it
-		Strategy    string        // which source of a tier is asked first: Ordered, LeastConnections, Weighted or LowestLatency
+		Redirects []string
+		Heartbeat time.Duration // how often a source that is down, or idle, is probed; 0 is never
+		Retries   int           // how often a chain that is in trouble as a whole is asked again
+		Backoff   time.Duration // the longest wait before the first of them
+		Patience  time.Duration // no wait ends later after the first failure
+		Fence     time.Duration // how long a source that lied about a module is asked last for it
+		Strategy  string        // which source of a tier is asked first: Ordered, LeastConnections, Weighted or LowestLatency
 	}
 	LookAhead struct {
 		Enabled  bool
