@@ -605,11 +605,11 @@ func suggest(name string, keys []Key) string {
 	if s := nearest(strings.ToLower(name), leaves); s != "" {
 		return s
 	}
+	if len(leaves) == 1 {
+		return leaves[0] // a whole word that is right says more than letters that are near
+	}
 	if s := nearest(strings.ToLower(name), names); s != "" {
 		return s
-	}
-	if len(leaves) == 1 {
-		return leaves[0]
 	}
 	for i, k := range keys {
 		names[i] = plain(k.Name)
