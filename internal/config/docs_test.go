@@ -109,9 +109,12 @@ client certificate are given to the host of ` + "`url`" + ` alone, and not to th
 
 A request that waits longer than ` + "`timeout`" + ` for ` + "`connections`" + ` or ` + "`rate`" + ` is a failure of that source, and the next one is asked as
 after any other. ` + "`no_proxy`" + ` takes hosts, domains with all below them (` + "`corp.example`" + `; ` + "`.corp.example`" + ` for those below only), IP addresses,
-networks (` + "`10.0.0.0/8`" + `), each also with a port, and ` + "`*`" + `. A host behind a forward proxy is looked up by that, and
-not by ` + "`resolver`" + `. A ` + "`resolver`" + ` given by name is itself looked up by the system's. With ` + "`family`" + `, ` + "`prefer4`" + ` and ` + "`prefer6`" + ` give the
+networks (` + "`10.0.0.0/8`" + `), each also with a port, and ` + "`*`" + `. With ` + "`family`" + `, ` + "`prefer4`" + ` and ` + "`prefer6`" + ` give the
 other IP version its turn after 300 ms, or at once when the first has failed.
+
+` + "`resolver`" + ` looks up whom Sluice connects to: the source, the hosts that it redirects to, or the forward proxy, which then looks
+up the rest itself. It is asked for full names: /etc/hosts and search domains do not count, but ` + "`localhost`" + ` does. A resolver
+given by name is itself looked up by the system's. While it does not answer, addresses that it gave within a day are used.
 `)
 	want := b.String()
 	if *update {

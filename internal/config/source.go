@@ -27,7 +27,7 @@ type Source struct {
 
 	Timeout     time.Duration // 0: Sources.Timeout
 	Connect     time.Duration // 0: Sources.Connect
-	Connections int           // at once; 0 is no limit
+	Connections int           // requests at once; 0 is no limit
 	Rate        float64       // requests per second; 0 is no limit
 
 	User, Password string // for Basic authorization; none if User is empty
@@ -111,7 +111,7 @@ func sourceKeys(s *Source) []Key {
 		{Name: "source.connect", Kind: KindDuration, Example: "10s", DefaultHelp: "sources.connect", min: 1,
 			Help: "the longest that connecting may take, and again the TLS handshake", field: to(&s.Connect)},
 		{Name: "source.connections", Kind: KindNumber, Default: "0", max: 100_000,
-			Help: "the most requests to it, and connections, at once; 0 is no limit", field: to(&s.Connections)},
+			Help: "the most requests to it at once; 0 is no limit", field: to(&s.Connections)},
 		{Name: "source.rate", Kind: KindRate, Default: "0",
 			Help: "the most requests to it in a second; 0 is no limit", field: to(&s.Rate)},
 		{Name: "source.user", Kind: KindName, Example: "ann", DefaultHelp: "none",

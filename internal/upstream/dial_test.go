@@ -331,4 +331,19 @@ func TestLimitsAreKeptAndWaitedForNoLongerThanTheBudget(t *testing.T) {
 			t.Errorf("asked at %v, %d turned away", at, limited)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) {
+		n := piped(t, NetConfig{Requests: 1, Rate: 0.1, Timeout: 5 * time.Second}, func(w http.ResponseWriter, r *http.Request) {})
+		for i, want := range []bool{true, false, false, true} {
+			a, err := get(t.Context(), n)
+			if err == nil {
+				a.Body.Close()
+			}
+			if (err == nil) != want || !want && !errors.Is(err, ErrLimited) {
+				t.Errorf("request %d: %v", i, err)
+			}
+			if i == 2 {
+				time.Sleep(10 * time.Second) // who was turned away holds no place
+			}
+		}
+	})
 }

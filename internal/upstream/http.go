@@ -164,7 +164,6 @@ func (n *Net) transport(control func(network, address string, c syscall.RawConn)
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   64,
-		MaxConnsPerHost:       n.c.Requests,
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: 0, // the progress budget covers it, and knows its name
 		DisableCompression:    true,

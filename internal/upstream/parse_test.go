@@ -188,17 +188,24 @@ func TestOneFamilyDoesNotWaitLongForTheOther(t *testing.T) {
 // Of two troubles the one that does not say "no such name" counts: half an answer
 // is no knowledge.
 func TestANameDoesNotCountAsGoneWhileOneFamilyIsUnknown(t *testing.T) {
-	d := scripted(func(_ context.Context, query []byte) ([]byte, error) {
-		var m dnsmessage.Message
-		m.Unpack(query)
-		if m.Questions[0].Type == dnsmessage.TypeA {
-			return nil, errors.New("its hard disk is full")
-		}
-		return reply(query, 60), nil
-	})
-	_, err := d.LookupNetIP(t.Context(), "ip", "a.test")
-	if dns, ok := errors.AsType[*net.DNSError](err); !ok || dns.IsNotFound || dns.IsTimeout || !dns.IsTemporary || !strings.Contains(err.Error(), "hard disk") {
-		t.Errorf("%#v", err)
+	for _, late := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
+		synctest.Test(t, func(t *testing.T) {
+			d := scripted(func(_ context.Context, query []byte) ([]byte, error) {
+				var m dnsmessage.Message
+				m.Unpack(query)
+				if m.Questions[0].Type == late {
+					time.Sleep(time.Second)
+				}
+				if m.Questions[0].Type == dnsmessage.TypeA {
+					return nil, errors.New("its hard disk is full")
+				}
+				return reply(query, 60), nil
+			})
+			_, err := d.LookupNetIP(t.Context(), "ip", "a.test")
+			if dns, ok := errors.AsType[*net.DNSError](err); !ok || dns.IsNotFound || dns.IsTimeout || !dns.IsTemporary || !strings.Contains(err.Error(), "hard disk") {
+				t.Errorf("%v late: %#v", late, err)
+			}
+		})
 	}
 }
 

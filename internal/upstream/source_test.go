@@ -236,32 +236,3 @@ func TestHostsOfNoProxyAreAskedWithoutTheForwardProxy(t *testing.T) {
 		t.Error("there is no forward proxy, and yet one is asked for")
 	}
 }
-
-func TestConnectionsAreNoMoreThanTheLimit(t *testing.T) {
-	var mu sync.Mutex
-	conns, most := map[string]bool{}, 0
-	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		conns[r.RemoteAddr] = true
-		most = max(most, len(conns))
-		mu.Unlock()
-		io.WriteString(w, "data")
-	})
-	s := upstream.NewHTTPSource(newNet(t, upstream.NetConfig{Requests: 3}), parse(t, srv.URL))
-	var wg sync.WaitGroup
-	for range 40 {
-		wg.Go(func() {
-			a, err := s.Get(t.Context(), quote)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			io.Copy(io.Discard, a.Body)
-			a.Body.Close()
-		})
-	}
-	wg.Wait()
-	if most > 3 {
-		t.Errorf("%d connections", most)
-	}
-}
