@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -254,12 +255,17 @@ func TestNoProxyListsMatchAsTheGoCommandsDo(t *testing.T) {
 
 func TestLimitsAreKeptAndWaitedForNoLongerThanTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		running, most := 0, 0
 		n := piped(t, NetConfig{Requests: 2, Timeout: 10 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
 			running++
 			most = max(most, running)
+			mu.Unlock()
 			time.Sleep(3 * time.Second)
+			mu.Lock()
 			running--
+			mu.Unlock()
 		})
 		errs := make(chan error)
 		start := time.Now()
@@ -306,9 +312,14 @@ func TestLimitsAreKeptAndWaitedForNoLongerThanTheBudget(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var at []time.Duration
 		start := time.Now()
-		n := piped(t, NetConfig{Rate: 0.5, Timeout: 5 * time.Second}, func(w http.ResponseWriter, r *http.Request) { at = append(at, time.Since(start)) })
+		n := piped(t, NetConfig{Rate: 0.5, Timeout: 5 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(start))
+		})
 		errs := make(chan error)
 		for range 4 {
 			go func() {
