@@ -213,6 +213,9 @@ var needs = []struct{ program, pkgs string }{
 	{"nginx", "nginx-light"},
 	{"curl", "curl"},
 	{"ip", "iproute2"},
+	{"nft", "nftables"},
+	{"dnsmasq", "dnsmasq-base"},
+	{"mitmdump", "mitmproxy"},
 	{"gcc", "gcc libc6-dev"}, // for the race detector
 }
 

@@ -1,0 +1,212 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modsluice/sluice/internal/modtest"
+)
+
+// inNamespace is set for the test binary that runs in a network and mount
+// namespace of its own.
+const inNamespace = "SLUICE_E2E_NAMESPACE"
+
+// The network of that namespace: addresses with a server, one without, one whose
+// packets are dropped, one without a route.
+const (
+	liveAddr    = "10.83.0.1"
+	liarAddr    = "10.83.0.2" // a web server that is no module proxy
+	closedAddr  = "10.83.0.3"
+	droppedAddr = "10.83.0.4"
+	nowhereAddr = "10.83.1.1"
+	dropped6    = "2001:db8:83::4"
+)
+
+func TestFaultsOfRealNetworks(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		need(t, "unshare", "ip", "nft", "dnsmasq", "mitmdump")
+		modtest.Need(t, "root, for network namespaces", os.Geteuid() == 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--", os.Args[0], "-test.run", "^TestFaultsOfRealNetworks$", "-test.v")
+		cmd.Env = append(os.Environ(), inNamespace+"="+program)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		t.Logf("%s", out)
+		return
+	}
+	n := newNetwork(t)
+	w := modtest.New(t)
+	module := w.Add("net.test/m", "v1.0.0", nil)
+	db := w.SumDB("127.0.0.1")
+	listen := func(addr string, h http.Handler) {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: h}
+		go srv.Serve(ln)
+		t.Cleanup(func() { srv.Close() })
+	}
+	listen(liveAddr+":80", w.Handler())
+	listen("127.0.0.1:80", w.Handler())
+	listen(liarAddr+":80", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, "<!DOCTYPE html><html><body>Please log in to the network.</body></html>")
+	}))
+	gosumdb := "SLUICE_GOSUMDB=" + db.GOSUMDB(modtest.Serve(t, db).URL)
+	ca := n.inspector(t)
+
+	const good = "http://127.0.0.1"
+	c := client(t)
+	for _, tt := range []struct {
+		name string
+		bad  string // the source in trouble
+		dns  string // line of resolv.conf; "" means dnsmasq
+		args []string
+		code string // of the answer if it is alone; "" if all is well then
+	}{
+		{name: "the name does not exist", bad: "http://nosuch.test", code: "SL-DNS-001"},
+		{name: "the resolver refuses", bad: "http://a.elsewhere.example", code: "SL-DNS-001"},
+		{name: "the resolver is silent", bad: "http://live.test", dns: droppedAddr, code: "SL-DNS-001"},
+		{name: "the resolver is not there", bad: "http://live.test", dns: closedAddr, code: "SL-DNS-001"},
+		{name: "the resolver lies", bad: "http://lie.test", code: "SL-SRC-007"},
+		{name: "nobody listens", bad: "http://closed.test", code: "SL-NET-002"},
+		{name: "packets are dropped", bad: "http://dropped.test", code: "SL-NET-001"},
+		{name: "no route", bad: "http://nowhere.test", code: "SL-NET-005"},
+		{name: "IPv6 is announced and dead", bad: "http://both.test"},
+		{name: "IPv6 alone, and dead", bad: "http://six.test", code: "SL-NET-001"},
+		{name: "TLS is inspected", bad: "https://live.test", code: "SL-TLS-001"},
+		{name: "TLS is inspected by an authority that is known", bad: "https://live.test", args: []string{"ca_file", ca}},
+		{name: "the forward proxy wants a login", bad: "http://live.test", args: []string{"proxy", "http://127.0.0.1:8081"}, code: "SL-FWD-001"},
+		{name: "the forward proxy is let in", bad: "http://live.test", args: []string{"proxy", "http://user:secret@127.0.0.1:8081"}},
+		{name: "the forward proxy is not there", bad: "http://live.test", args: []string{"proxy", "http://127.0.0.1:9"}, code: "SL-FWD-002"},
+		{name: "an own resolver where the system's is silent", bad: "http://live.test", dns: droppedAddr, args: []string{"resolver", "udp://127.0.0.1:53"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n.resolve(t, tt.dns)
+			config := filepath.Join(t.TempDir(), "sluice.toml")
+			text := ""
+			if len(tt.args) > 0 {
+				text = fmt.Sprintf("[[source]]\nurl = %q\n%s = %q\n", tt.bad, tt.args[0], tt.args[1])
+			}
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ask := func(proxy string) (int, string) {
+				s := serve(t, environ(t, gosumdb), filepath.Join(t.TempDir(), "store"), "--config", config, "--proxy", proxy, "--sources-timeout", "4s", "--sources-connect", "2s", "--sources-retries", "0")
+				defer s.stop(t)
+				resp, err := c.Get(s.URL + "/" + module.Path + "/@v/" + module.Version + ".zip")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				body, _ := io.ReadAll(resp.Body)
+				if resp.StatusCode == 200 {
+					if string(body) != string(w.Zip(module)) {
+						t.Errorf("wrong bytes")
+					}
+					return 200, ""
+				}
+				return resp.StatusCode, string(body)
+			}
+			switch status, body := ask(tt.bad); {
+			case tt.code == "" && status != 200:
+				t.Errorf("alone: %d %s", status, body)
+			case tt.code != "" && (status == 200 || status == 404 || status == 410 || !strings.Contains(body, tt.code)):
+				t.Errorf("alone: %d, want %s in\n%s", status, tt.code, body)
+			}
+			if status, body := ask(tt.bad + "|" + good); status != 200 {
+				t.Errorf("with another source: %d %s", status, body)
+			}
+		})
+	}
+}
+
+// A network is what the namespace looks like.
+type network struct{ resolv string }
+
+func newNetwork(t *testing.T) *network {
+	n := &network{resolv: filepath.Join(t.TempDir(), "resolv.conf")}
+	n.resolve(t, "")
+	run := func(command string) {
+		t.Helper()
+		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	}
+	run("mount --make-rprivate / && mount --bind " + n.resolv + " /etc/resolv.conf")
+	run("ip link set lo up")
+	for _, a := range []string{liveAddr, liarAddr, closedAddr, droppedAddr} {
+		run("ip addr add " + a + "/32 dev lo")
+	}
+	run("ip -6 addr add " + dropped6 + "/128 dev lo")
+	run("ip route add unreachable " + nowhereAddr + "/32")
+	run("nft add table inet t && nft 'add chain inet t in { type filter hook input priority 0; }' && " +
+		"nft add rule inet t in ip daddr " + droppedAddr + " drop && nft add rule inet t in ip6 daddr " + dropped6 + " drop")
+	args := []string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file=", "--local=/test/"}
+	for name, addr := range map[string]string{"live": liveAddr, "lie": liarAddr, "closed": closedAddr, "dropped": droppedAddr, "nowhere": nowhereAddr, "six": dropped6, "both": liveAddr} {
+		args = append(args, "--host-record="+name+".test,"+addr)
+	}
+	args = append(args, "--host-record=both.test,"+liveAddr+","+dropped6)
+	start(t, "127.0.0.1:53", "dnsmasq", args...)
+	return n
+}
+
+// start runs a server until the test ends, and waits until it listens.
+func start(t *testing.T, addr, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	log := newLogBuffer()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s does not listen at %s:\n%s", name, addr, log)
+		}
+	}
+}
+
+// resolve makes dns, or dnsmasq, the system's resolver.
+func (n *network) resolve(t *testing.T, dns string) {
+	if dns == "" {
+		dns = "127.0.0.1"
+	}
+	if err := os.WriteFile(n.resolv, []byte("nameserver "+dns+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inspector puts a company's TLS inspection before the live server, at its HTTPS
+// port, and a forward proxy that wants a login at port 8081. It returns the file
+// of the authority that signs.
+func (n *network) inspector(t *testing.T) (ca string) {
+	dir := t.TempDir()
+	start(t, liveAddr+":443", "mitmdump", "--quiet", "--set", "confdir="+dir, "--mode", "reverse:http://"+liveAddr+":80", "--listen-host", liveAddr, "--listen-port", "443")
+	start(t, "127.0.0.1:8081", "mitmdump", "--quiet", "--set", "confdir="+dir, "--mode", "regular", "--proxyauth", "user:secret", "--listen-host", "127.0.0.1", "--listen-port", "8081")
+	return filepath.Join(dir, "mitmproxy-ca-cert.pem")
+}
