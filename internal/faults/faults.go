@@ -1,7 +1,8 @@
 // Package faults is a module source, or the network before it, that misbehaves
 // on demand and by name: a handler put before a well-behaved one (Handler,
-// ByPath), every lie that could be told about one zip (Mutations), and TCP
-// listeners that swallow, slam or delay (BlackHole, Slam, Relay).
+// ByPath), a listener before it (Front), the same as a client sees it without
+// either (Transport), every lie that could be told about one zip (Mutations),
+// and TCP listeners that swallow, slam or delay (BlackHole, Slam, Relay).
 //
 // It decides nothing by chance: the same request gets the same misbehaviour. It
 // does not know what a fault ought to lead to; that is the business of who asks
@@ -20,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +36,8 @@ type Fault struct {
 	Name string // as in All
 	Arg  string // the parameter as Parse writes it; empty stands for the default
 	Only string // the one kind of request that is spoiled: list, latest, info, mod, zip or sumdb; empty: all
+
+	until <-chan struct{} // closed when the Switch that gave the fault takes it out; nil: never
 }
 
 // Parse reads a fault as String writes it: NAME, NAME=VALUE, or flip@OFFSET,
@@ -95,15 +99,20 @@ type Info struct {
 	Example string // something that Parse accepts
 	Doc     string // what it does, in one line
 	Waits   bool   // a client without a time budget may never see the end of it
+	Wire    bool   // it is one of the network before a source: Front and Transport have it, Handler has not
+	Lasting bool   // a client that was sent to a Front for it meets it for ever: the name or the certificate stays wrong
 }
 
 // All is the catalogue, in the order of its pages: statuses, answers that are no
-// answers, slowness, broken transfers, odd encodings, lies.
+// answers, slowness, broken transfers, odd encodings, lies, the network.
 func All() []Info {
 	list := make([]Info, len(catalogue))
 	for i, e := range catalogue {
 		p := e.param
-		list[i] = Info{Name: e.name, Default: p.def, Doc: e.doc, Waits: e.waits, Example: e.name}
+		list[i] = Info{Name: e.name, Default: p.def, Doc: e.doc, Waits: e.waits, Example: e.name, Wire: e.wire != nil}
+		if e.wire != nil {
+			list[i].Lasting = e.wire.tls || e.wire.nameless
+		}
 		switch {
 		case p.canon == nil:
 		case p.required:
@@ -122,22 +131,62 @@ func All() []Info {
 // kinds are the words that Fault.Only may be.
 var kinds = []string{"list", "latest", "info", "mod", "zip", "sumdb"}
 
+// Info is what All says of f's name; the zero Info if there is no such fault.
+func (f Fault) Info() Info {
+	all := All()
+	if i := slices.IndexFunc(all, func(i Info) bool { return i.Name == f.Name }); i >= 0 {
+		return all[i]
+	}
+	return Info{}
+}
+
+// Means reports whether r is a request that f spoils: one of its kind, if it is
+// for one kind only or is about files of one kind.
+func (f Fault) Means(r *http.Request) bool {
+	e, err := find(f.Name)
+	kind := KindOf(r)
+	return err == nil && f.Name != "none" && (f.Only == "" || f.Only == kind) && (len(e.kinds) == 0 || slices.Contains(e.kinds, kind))
+}
+
 // A Switch is a fault that can be put in and taken out while a handler serves.
-// The zero value has none in. It is safe for concurrent use.
-type Switch struct{ now atomic.Pointer[Fault] }
+// What waits because of a fault goes on, well served, as soon as that is taken
+// out. The zero value has none in. It is safe for concurrent use.
+type Switch struct {
+	mu      sync.Mutex // guards the following
+	fault   Fault      // the zero value: none
+	changed chan struct{}
+}
 
 // Set puts f in, in place of what was.
-func (s *Switch) Set(f Fault) { s.now.Store(&f) }
+func (s *Switch) Set(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed != nil {
+		close(s.changed)
+	}
+	s.changed = make(chan struct{})
+	f.until = s.changed
+	s.fault = f
+}
 
 // Clear takes the fault out.
-func (s *Switch) Clear() { s.now.Store(nil) }
+func (s *Switch) Clear() { s.Set(Fault{}) }
 
-// Pick is for Handler.
-func (s *Switch) Pick(*http.Request) (Fault, bool) {
-	if f := s.now.Load(); f != nil {
-		return *f, true
+// now is the fault that is in, and a channel that is closed when another is put
+// in or it is taken out.
+func (s *Switch) now() (f Fault, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
 	}
-	return Fault{}, false
+	return s.fault, s.changed
+}
+
+// Pick is for Handler and Transport.
+func (s *Switch) Pick(*http.Request) (Fault, bool) {
+	f, _ := s.now()
+	return f, f.Name != ""
 }
 
 // Always is for Handler: every request meets f.
@@ -150,7 +199,7 @@ func Always(f Fault) func(*http.Request) (Fault, bool) {
 func First(n int64, f Fault) func(*http.Request) (Fault, bool) {
 	var seen atomic.Int64
 	return func(r *http.Request) (Fault, bool) {
-		if f.Only != "" && f.Only != kindOf(r) {
+		if f.Only != "" && f.Only != KindOf(r) {
 			return Fault{}, false
 		}
 		return f, seen.Add(1) <= n
@@ -163,7 +212,9 @@ type entry struct {
 	param param
 	waits bool
 	doc   string
+	kinds []string // of the requests that it is about; none: all
 	serve func(*exchange)
+	wire  *wire // for a fault of the network, which has no serve
 }
 
 // A param says what may stand behind a fault's name. The zero value: nothing.

@@ -40,8 +40,10 @@ func Handler(next http.Handler, pick func(*http.Request) (Fault, bool)) http.Han
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchange{w: w, r: r, next: next}
-		x.req, _ = goproxy.ParsePath(strings.TrimPrefix(r.URL.Path, "/"))
+		x := &exchange{w: w, r: r, next: next, until: f.until}
+		var rest string
+		x.before, rest = locate(r.URL.Path)
+		x.req, _ = goproxy.ParsePath(rest)
 		e, err := find(f.Name)
 		if err == nil {
 			x.arg, err = e.arg(f.Arg)
@@ -52,8 +54,10 @@ func Handler(next http.Handler, pick func(*http.Request) (Fault, bool)) http.Han
 		switch {
 		case err != nil: // not made by Parse
 			http.Error(w, "faults: "+err.Error(), http.StatusInternalServerError)
-		case f.Only != "" && f.Only != kindOf(r):
+		case f.Only != "" && f.Only != KindOf(r):
 			x.pass()
+		case e.wire != nil:
+			x.fail(impossible("%s is a fault of the network before a source, which a handler cannot have", f.Name))
 		default:
 			e.serve(x)
 		}
@@ -118,6 +122,9 @@ func index(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprint(w, "/FAULT/path is /path, with that fault. KIND:FAULT spoils one kind of request: list, latest, info, mod, zip, sumdb.\n\n")
 	for _, i := range All() {
+		if i.Wire {
+			continue
+		}
 		name := i.Name
 		if i.Param != "" {
 			name += " " + i.Param
@@ -130,9 +137,11 @@ func index(w http.ResponseWriter) {
 	}
 }
 
-// kindOf is the word for what r asks: one of kinds, or empty.
-func kindOf(r *http.Request) string {
-	p := strings.TrimPrefix(r.URL.Path, "/")
+// KindOf is the word for what r asks of a source: list, latest, info, mod, zip,
+// sumdb, or empty if that is none of the protocol's. The source's own URL may
+// have a path.
+func KindOf(r *http.Request) string {
+	_, p := locate(r.URL.Path)
 	if strings.HasPrefix(p, "sumdb/") {
 		return "sumdb"
 	}
@@ -142,20 +151,41 @@ func kindOf(r *http.Request) string {
 	return ""
 }
 
+// locate finds where the protocol's path begins in that of a URL: what stands
+// before it, with a slash at its end, and the rest. Where it is in doubt, as for
+// a source whose path looks like the beginning of a module's, it takes more.
+func locate(path string) (before, rest string) {
+	path = strings.TrimPrefix(path, "/")
+	for at := 0; ; {
+		p := path[at:]
+		if _, err := goproxy.ParsePath(p); err == nil || strings.HasPrefix(p, "sumdb/") {
+			return "/" + path[:at], p
+		}
+		next := strings.IndexByte(p, '/')
+		if next < 0 {
+			return "/", path
+		}
+		at += next + 1
+	}
+}
+
 // An exchange is one request on its way through one fault.
 type exchange struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	next http.Handler
-	req  goproxy.Request // zero if the path is none of the protocol's
-	arg  string          // canonical
+
+	before string          // what stands before the protocol's path, with its slashes
+	req    goproxy.Request // zero if the path is none of the protocol's
+	arg    string          // canonical
+	until  <-chan struct{} // closed when the fault is over; may be nil
 }
 
 // pass serves the request well.
 func (x *exchange) pass() { x.next.ServeHTTP(x.w, x.r) }
 
-// wait waits for d, or for ever if d is 0, and reports whether the client is
-// still there.
+// wait waits for d, or for ever if d is 0, but no longer than the fault lasts,
+// and reports whether the client is still there.
 func (x *exchange) wait(d time.Duration) bool {
 	var after <-chan time.Time
 	if d > 0 {
@@ -166,7 +196,19 @@ func (x *exchange) wait(d time.Duration) bool {
 	select {
 	case <-after:
 		return true
+	case <-x.until:
+		return true
 	case <-x.r.Context().Done():
+		return false
+	}
+}
+
+// over reports whether the fault has been taken out since the request came.
+func (x *exchange) over() bool {
+	select {
+	case <-x.until:
+		return true
+	default:
 		return false
 	}
 }
@@ -213,7 +255,7 @@ func (x *exchange) ask(path string, conditional bool) (*answer, error) {
 		}
 	}
 	if path != "" {
-		r.URL.Path, r.URL.RawPath = "/"+path, ""
+		r.URL.Path, r.URL.RawPath = x.before+path, ""
 	}
 	a := &answer{header: make(http.Header)}
 	whole := false

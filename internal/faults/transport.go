@@ -62,7 +62,7 @@ func empty(code int) func(*exchange) {
 
 // noiseFrom is random bytes, the same for the same request.
 func (x *exchange) noiseFrom() io.Reader {
-	return rand.NewChaCha8(sha256.Sum256([]byte(x.r.URL.Path)))
+	return rand.NewChaCha8(sha256.Sum256([]byte("/" + strings.TrimPrefix(x.r.URL.Path, x.before))))
 }
 
 func noise(x *exchange) {
@@ -111,7 +111,7 @@ func redirectNowhere(x *exchange) { x.w.WriteHeader(http.StatusMovedPermanently)
 func redirect(x *exchange) {
 	to := x.arg
 	if strings.HasSuffix(to, "/") {
-		to += strings.TrimPrefix(x.r.URL.EscapedPath(), "/")
+		to += strings.TrimPrefix(x.r.URL.EscapedPath(), x.before)
 	}
 	x.w.Header().Set("Location", to)
 	x.w.WriteHeader(http.StatusFound)
@@ -167,9 +167,13 @@ func (x *exchange) at(a *answer) int64 {
 func hangBody(x *exchange, a *answer) {
 	at := x.at(a)
 	x.begin(a, max(a.size, at+1))
-	io.CopyN(x.w, a.body(), at)
+	body := a.body()
+	io.CopyN(x.w, body, at)
 	x.flush()
-	x.wait(0)
+	if x.wait(0) {
+		io.Copy(x.w, body)
+		return
+	}
 	x.abort()
 }
 
@@ -187,6 +191,9 @@ func drip(x *exchange, a *answer) {
 	for left := a.size; left > 0; left -= size {
 		if !x.wait(pause) {
 			x.abort()
+		}
+		if x.over() {
+			size = left
 		}
 		if _, err := io.CopyN(x.w, body, min(size, left)); err != nil {
 			x.abort()
@@ -227,7 +234,7 @@ func endless(x *exchange) {
 		fill := bytes.Repeat([]byte("and on "), 4000)
 		more = func(int) error { _, err := w.Write(fill); return err }
 	}
-	for n := 0; x.r.Context().Err() == nil; n++ {
+	for n := 0; x.r.Context().Err() == nil && !x.over(); n++ {
 		if more(n) != nil {
 			break
 		}
