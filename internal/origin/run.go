@@ -51,39 +51,15 @@ type Child struct {
 // child is asked to end (SIGTERM; on Windows it is killed), and killed ten
 // seconds later; err is then ctx's cause.
 func Run(ctx context.Context, c Child) (exit int, err error) {
-	if len(c.Args) == 0 || c.Args[0] == "" {
-		return exitNotFound, errors.New("no command was given to run")
+	cmd, exit, err := c.command(ctx)
+	if err != nil {
+		return exit, err
 	}
-	name := c.Args[0]
-	if c.Dir != "" {
-		if fi, err := os.Stat(c.Dir); err != nil || !fi.IsDir() {
-			return exitCannotStart, fmt.Errorf("%s cannot be run in %s, which is no directory", name, c.Dir)
-		}
-	}
-	p := name
-	if !strings.ContainsRune(name, filepath.Separator) && !(runtime.GOOS == "windows" && strings.ContainsAny(name, `/:`)) {
-		p, err = lookPath(getenv(c.Environ, "PATH"), name)
-		if errors.Is(err, fs.ErrPermission) {
-			return exitCannotStart, fmt.Errorf("%s cannot be run: %w", name, err)
-		} else if err != nil {
-			return exitNotFound, fmt.Errorf("there is no command %q on the PATH: %w", name, err)
-		}
-	}
-	cmd := exec.CommandContext(ctx, p)
-	cmd.Args = c.Args
-	cmd.Env = c.Environ
-	cmd.Dir = c.Dir
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.Stdin = c.Stdin
 	cmd.Cancel = func() error { return askToEnd(cmd.Process) }
 	cmd.WaitDelay = childGrace
 	if err := cmd.Start(); err != nil {
-		if ctx.Err() != nil {
-			return exitCannotStart, context.Cause(ctx)
-		}
-		if _, statErr := os.Stat(inDir(c.Dir, p)); errors.Is(statErr, fs.ErrNotExist) {
-			return exitNotFound, fmt.Errorf("there is no command %s: %w", name, err)
-		}
-		return exitCannotStart, fmt.Errorf("%s cannot be started: %w", name, err)
+		return c.notStarted(ctx, cmd, err)
 	}
 
 	ended := make(chan struct{})
@@ -123,4 +99,43 @@ func inDir(dir, p string) string {
 		return p
 	}
 	return filepath.Join(dir, p)
+}
+
+// command is c, found and ready to start, or why it cannot be.
+func (c *Child) command(ctx context.Context) (_ *exec.Cmd, exit int, err error) {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return nil, exitNotFound, errors.New("no command was given to run")
+	}
+	name := c.Args[0]
+	if c.Dir != "" {
+		if fi, err := os.Stat(c.Dir); err != nil || !fi.IsDir() {
+			return nil, exitCannotStart, fmt.Errorf("%s cannot be run in %s, which is no directory", name, c.Dir)
+		}
+	}
+	p := name
+	if !strings.ContainsRune(name, filepath.Separator) && !(runtime.GOOS == "windows" && strings.ContainsAny(name, `/:`)) {
+		p, err = lookPath(getenv(c.Environ, "PATH"), name)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, exitCannotStart, fmt.Errorf("%s cannot be run: %w", name, err)
+		} else if err != nil {
+			return nil, exitNotFound, fmt.Errorf("there is no command %q on the PATH: %w", name, err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, p)
+	cmd.Args = c.Args
+	cmd.Env = c.Environ
+	cmd.Dir = c.Dir
+	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	return cmd, 0, nil
+}
+
+// notStarted is the exit status and the sentence for err of cmd.Start.
+func (c *Child) notStarted(ctx context.Context, cmd *exec.Cmd, err error) (exit int, _ error) {
+	if ctx.Err() != nil {
+		return exitCannotStart, context.Cause(ctx)
+	}
+	if _, statErr := os.Stat(inDir(c.Dir, cmd.Path)); errors.Is(statErr, fs.ErrNotExist) {
+		return exitNotFound, fmt.Errorf("there is no command %s: %w", c.Args[0], err)
+	}
+	return exitCannotStart, fmt.Errorf("%s cannot be started: %w", c.Args[0], err)
 }

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package origin
+
+// dieWithUs: Windows' job object does that already; elsewhere nothing can.
+func (g *group) dieWithUs() {}
