@@ -87,14 +87,8 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	}
 	// Version control is the go command's own business here: it has the user's
 	// credentials, and our server would ask without them.
-	tail := ""
-	if n := len(l.Proxy); n > 0 && l.Proxy[n-1].Kind == goenv.Direct {
-		tail = ",direct"
-		if n > 1 && l.Proxy[n-2].FallBackOnError {
-			tail = "|direct"
-		}
-		l.Proxy = l.Proxy[:n-1]
-	}
+	var tail string
+	l.Proxy, tail = leaveDirect(l.Proxy)
 	ln, err := net.Listen("tcp", l.Listen)
 	if err != nil {
 		return listenError(l.Listen, err)
@@ -157,6 +151,19 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return &exitError{status: status}
 	}
 	return nil
+}
+
+// leaveDirect is a chain without direct at its end, and what a go command that
+// is to keep that way has behind our URL.
+func leaveDirect(chain goenv.List) (goenv.List, string) {
+	n := len(chain)
+	switch {
+	case n == 0 || chain[n-1].Kind != goenv.Direct:
+		return chain, ""
+	case n > 1 && chain[n-2].FallBackOnError:
+		return chain[:n-1], "|direct"
+	}
+	return chain[:n-1], ",direct"
 }
 
 // findable reports whether a command may exist: nobody should wait for modules
