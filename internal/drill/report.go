@@ -140,7 +140,7 @@ func (r *Report) met(run Run) string {
 
 func (r *Report) row(run Run) []string {
 	diff := ""
-	if run.Name != Healthy {
+	if run.Name != Healthy && run.Worked { // nothing is won by failing soon
 		diff = fmt.Sprintf("%+.2f", run.Lost)
 	}
 	return []string{r.label(run), outcome(run), fmt.Sprintf("%.2f", run.Seconds), diff, r.met(run)}
