@@ -267,6 +267,7 @@ func reports() map[string]*drill.Report {
 	refused := base(healthy, drill.Run{Name: drill.Bare, Exit: 1, Seconds: 0.1, Said: []string{"connection refused"}})
 	refused.Fault, refused.Lasting, refused.For = "dns", true, 0
 	m["uncounted"] = refused
+	m["impossible"] = base(healthy, drill.Run{Name: drill.Bare, Exit: 1, Seconds: 0.1, Met: map[string]int{"zip": 2, "impossible": 2}})
 	return m
 }
 

@@ -73,6 +73,9 @@ func (r *Report) judge() (bool, string) {
 	if last.Worked && len(bare.Met)+len(through.Met) == 0 && !r.unseen() {
 		text += ". Nothing met the fault: the source was not asked"
 	}
+	if n := bare.Met["impossible"] + through.Met["impossible"]; n > 0 {
+		text += fmt.Sprintf(". Of what met the fault, %d could not be spoiled that way, and got a 501 that says why", n)
+	}
 	return last.Worked, text
 }
 

@@ -33,8 +33,9 @@ type Front struct {
 	Source http.Handler // the source as it is
 	Fault  *Switch
 	// Met, if not nil, is called for each connection and request that meets the
-	// fault, with the word of KindOf, "connection", or "other". It must be safe
-	// for concurrent use.
+	// fault, with the word of KindOf, "connection", or "other", and once more with
+	// "impossible" where the fault cannot be had. It must be safe for concurrent
+	// use.
 	Met func(kind string)
 }
 
@@ -157,7 +158,7 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request) {
 	if fault.Means(r) {
 		f.met(cmp.Or(KindOf(r), "other"))
 	}
-	Handler(f.Source, Always(fault)).ServeHTTP(w, r)
+	handler(f.Source, Always(fault), func() { f.met("impossible") }).ServeHTTP(w, r)
 }
 
 // A wire is a fault of the network.

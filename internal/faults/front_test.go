@@ -56,9 +56,9 @@ func (f *front) count(kind string) int {
 	return f.met[kind]
 }
 
-// newClient has connections of its own, and trusts nobody but roots.
-func newClient(t *testing.T, roots *x509.CertPool) *http.Client {
-	tr := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: roots}, TLSHandshakeTimeout: patience}
+// newClient has connections of its own, and trusts nobody.
+func newClient(t *testing.T, handshake time.Duration) *http.Client {
+	tr := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}, TLSHandshakeTimeout: handshake}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
@@ -132,13 +132,17 @@ func TestEveryFaultOfTheNetworkIsTheSameBehindAFrontAndInATransport(t *testing.T
 				t.Fatal("no test of it")
 			}
 			f := newFront(t, w.Handler(), i.Name)
+			handshake, budget := 10*time.Second, time.Minute
+			if i.Waits {
+				handshake, budget = patience, 4*patience
+			}
 			ask := func(c *http.Client, u string) got {
-				ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+				ctx, cancel := context.WithTimeout(t.Context(), budget)
 				defer cancel()
 				return fetchCtx(ctx, t, c, u+zipOfM)
 			}
 			u := parse(t, i.Name).URL(f.addr)
-			real := newClient(t, x509.NewCertPool())
+			real := newClient(t, handshake)
 			if i.Name == "dns" {
 				// Name servers are not ours to ask in a test.
 				tr := real.Transport.(*http.Transport)
@@ -151,7 +155,7 @@ func TestEveryFaultOfTheNetworkIsTheSameBehindAFrontAndInATransport(t *testing.T
 			} else if g := ask(real, u); !is(g.err) {
 				t.Errorf("behind a front at %s: %v", u, g)
 			} else {
-				direct := newClient(t, x509.NewCertPool())
+				direct := newClient(t, handshake)
 				direct.Transport = faults.Transport(direct.Transport, faults.Always(parse(t, i.Name)))
 				there := strings.Replace(u, "localhost", "127.0.0.1", 1)
 				if have := ask(direct, there); i.Name != "slam" && said(have.err) != said(g.err) && i.Name != "dns-lie" {
@@ -162,7 +166,7 @@ func TestEveryFaultOfTheNetworkIsTheSameBehindAFrontAndInATransport(t *testing.T
 				}
 			}
 			for _, scheme := range []string{"http", "https"} {
-				next := newClient(t, x509.NewCertPool())
+				next := newClient(t, handshake)
 				next.Transport = faults.Transport(next.Transport, faults.Always(parse(t, i.Name)))
 				g := ask(next, scheme+"://source.test")
 				switch {
@@ -196,14 +200,14 @@ func TestWhatAFaultSwallowedIsAnsweredWhenItIsTakenOut(t *testing.T) {
 				path, want = "/example.com/m/@latest", string(w.Info(m))
 			}
 			answer := make(chan got, 1)
-			go func() { answer <- fetch(t, newClient(t, nil), "http://"+f.addr.String()+path) }()
+			go func() { answer <- fetch(t, newClient(t, 10*time.Second), "http://"+f.addr.String()+path) }()
 			if fault == "refused" {
 				if g := <-answer; !errors.Is(g.err, syscall.ECONNREFUSED) {
 					t.Errorf("while it is in: %v", g)
 				}
 				f.sw.Clear()
 				for end := time.Now().Add(10 * time.Second); ; {
-					g := fetch(t, newClient(t, nil), "http://"+f.addr.String()+path)
+					g := fetch(t, newClient(t, 10*time.Second), "http://"+f.addr.String()+path)
 					if g.err == nil || time.Now().After(end) {
 						answer <- g
 						break
@@ -223,7 +227,7 @@ func TestWhatAFaultSwallowedIsAnsweredWhenItIsTakenOut(t *testing.T) {
 			} else if g.err != nil || string(g.body) != want {
 				t.Errorf("when it is over: %v", g)
 			}
-			if g := fetch(t, newClient(t, nil), "http://"+f.addr.String()+path); string(g.body) != want {
+			if g := fetch(t, newClient(t, 10*time.Second), "http://"+f.addr.String()+path); string(g.body) != want {
 				t.Errorf("afterwards: %v", g)
 			}
 			f.sw.Set(parse(t, "refused"))
@@ -246,7 +250,7 @@ func TestWhatAFaultSwallowedIsAnsweredWhenItIsTakenOut(t *testing.T) {
 func TestAFrontCountsWhatMeetsItsFault(t *testing.T) {
 	w, _ := newWorld(t)
 	f := newFront(t, w.Handler(), "zip:503")
-	c := newClient(t, nil)
+	c := newClient(t, 10*time.Second)
 	for _, p := range []string{zipOfM, "/example.com/m/@v/list", "/example.com/m/@v/v1.2.0.mod"} {
 		fetch(t, c, "http://"+f.addr.String()+p)
 	}
@@ -256,23 +260,24 @@ func TestAFrontCountsWhatMeetsItsFault(t *testing.T) {
 	}
 	f.sw.Set(parse(t, "404"))
 	fetch(t, c, "http://"+f.addr.String()+"/favicon.ico")
+	f.sw.Set(parse(t, "other-version"))
+	fetch(t, c, "http://"+f.addr.String()+"/example.com/single/@v/v1.0.0.zip")
 	f.sw.Clear()
 	fetch(t, c, "http://"+f.addr.String()+zipOfM)
-	if f.mu.Lock(); len(f.met) != 3 || f.met["zip"] != 1 || f.met["mod"] != 1 || f.met["other"] != 1 {
+	if f.mu.Lock(); len(f.met) != 4 || f.met["zip"] != 2 || f.met["impossible"] != 1 || f.met["mod"] != 1 || f.met["other"] != 1 {
 		t.Errorf("met: %v", f.met)
 	}
 	f.mu.Unlock()
 }
 
 // comparable is an answer as far as it must be the same each time.
-func comparable(g got, upTo int) string {
+func comparable(g got) string {
 	h := g.header.Clone()
 	h.Del("Date")
 	h.Del("Connection")
 	var b bytes.Buffer
 	h.Write(&b)
-	body := g.body[:min(len(g.body), upTo)]
-	return fmt.Sprintf("%d, length %d\n%s\n%d bytes: %x\n%s, reset %t, cut %t", g.status, g.length, &b, len(body), body,
+	return fmt.Sprintf("%d, length %d\n%s\n%d bytes: %x\n%s, reset %t, cut %t", g.status, g.length, &b, len(g.body), g.body,
 		said(g.err), errors.Is(g.err, syscall.ECONNRESET), errors.Is(g.err, io.ErrUnexpectedEOF))
 }
 
@@ -303,25 +308,25 @@ func TestATransportGivesAClientWhatAHandlerGives(t *testing.T) {
 						if hdr != nil && path != zipOfM {
 							continue
 						}
-						upTo := 1 << 30
 						ask := func(c *http.Client, base string) got {
-							ctx := t.Context()
-							if name == "endless" || name == "hang" || name == "hang-body" {
-								upTo = 16 << 10
-								var cancel context.CancelFunc
-								ctx, cancel = context.WithTimeout(ctx, patience/3)
-								defer cancel()
+							ctx, cancel := context.WithCancel(t.Context())
+							defer cancel()
+							switch name {
+							case "endless", "hang-body":
+								return fetchSome(ctx, cancel, t, c, base+"/go/proxy"+path, hdr...)
+							case "hang":
+								time.AfterFunc(patience/3, cancel)
 							}
 							return fetchCtx(ctx, t, c, base+"/go/proxy"+path, hdr...)
 						}
-						want := comparable(ask(behind.Client(), behind.URL), upTo)
+						want := comparable(ask(behind.Client(), behind.URL))
 						for _, s := range []*modtest.Server{source, secure} {
 							c := s.Client()
 							fault := parse(t, name)
 							c.Transport = faults.Transport(c.Transport, func(r *http.Request) (faults.Fault, bool) {
 								return fault, r.URL.Host == s.Addr // and not where a redirect leads
 							})
-							if have := comparable(ask(c, s.URL), upTo); have != want {
+							if have := comparable(ask(c, s.URL)); have != want {
 								t.Errorf("%s at %s, %q: a transport gives\n%.900s\n\na handler\n%.900s", path, s.URL, hdr, have, want)
 							}
 						}
@@ -330,6 +335,34 @@ func TestATransportGivesAClientWhatAHandlerGives(t *testing.T) {
 			})
 		}
 	}
+}
+
+// fetchSome goes away when it has had what can be had of a body: up to half of
+// what was announced, or 16 KiB.
+func fetchSome(ctx context.Context, cancel func(), t *testing.T, c *http.Client, u string, hdr ...string) got {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, "GET", u, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(hdr); i += 2 {
+		req.Header.Set(hdr[i], hdr[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return got{err: err}
+	}
+	defer resp.Body.Close()
+	body := make([]byte, 16<<10)
+	if resp.ContentLength >= 0 {
+		body = body[:min(len(body), int(resp.ContentLength/2))]
+	}
+	if n, err := io.ReadFull(resp.Body, body); err != nil {
+		return got{resp.StatusCode, resp.Header, resp.ContentLength, body[:n], err, 0, 1}
+	}
+	cancel()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return got{resp.StatusCode, resp.Header, resp.ContentLength, body, err, 0, 1}
 }
 
 type failing struct{ err error }

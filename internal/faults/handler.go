@@ -34,13 +34,18 @@ const (
 // one, the answer is a 501 that says so: a fault asked for is never left out in
 // silence. On HTTP/2 a stream is reset where a connection would be.
 func Handler(next http.Handler, pick func(*http.Request) (Fault, bool)) http.Handler {
+	return handler(next, pick, func() {})
+}
+
+// handler is Handler, and calls astray where a fault cannot be had.
+func handler(next http.Handler, pick func(*http.Request) (Fault, bool), astray func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := pick(r)
 		if !ok {
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchange{w: w, r: r, next: next, until: f.until}
+		x := &exchange{w: w, r: r, next: next, until: f.until, astray: astray}
 		var rest string
 		x.before, rest = locate(r.URL.Path)
 		x.req, _ = goproxy.ParsePath(rest)
@@ -179,6 +184,7 @@ type exchange struct {
 	req    goproxy.Request // zero if the path is none of the protocol's
 	arg    string          // canonical
 	until  <-chan struct{} // closed when the fault is over; may be nil
+	astray func()          // called when the fault cannot be had
 }
 
 // pass serves the request well.
@@ -346,6 +352,7 @@ func (a *answer) Close() error {
 // could not be taken.
 func (x *exchange) fail(err error) {
 	if _, ok := errors.AsType[*impossibleError](err); ok {
+		x.astray()
 		http.Error(x.w, "faults: cannot misbehave as asked: "+err.Error(), http.StatusNotImplemented)
 		return
 	}
