@@ -218,17 +218,25 @@ func cmdApp(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o777))
+	ts.Check(writeApp(s.world, dir))
+}
+
+// writeApp writes the program of app into a directory that is there.
+func writeApp(w *modtest.World, dir string) error {
 	sum := ""
 	for _, m := range []module.Version{{Path: "example.com/Upper", Version: "v0.3.0"}, {Path: "example.com/dep", Version: "v1.2.0"}, {Path: "example.com/hello", Version: "v1.0.0"}} {
-		sum += s.world.GoSum(m)
+		sum += w.GoSum(m)
 	}
 	for name, text := range map[string]string{
 		"go.mod":  "module app.example\n\ngo 1.21\n\nrequire example.com/hello v1.0.0\n\nrequire (\n\texample.com/Upper v0.3.0 // indirect\n\texample.com/dep v1.2.0 // indirect\n)\n",
 		"go.sum":  sum,
 		"main.go": "package main\n\nimport (\n\t\"fmt\"\n\n\t\"example.com/hello\"\n)\n\nfunc main() { fmt.Println(hello.Hello()) }\n",
 	} {
-		ts.Check(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // big BYTES adds example.com/big@v1.0.0 to the world, with a zip of that size.
