@@ -55,7 +55,7 @@ func FuzzPath(f *testing.F) {
 		}
 		for _, p := range asked.take() {
 			back, err := goproxy.ParsePath(p)
-			if err != nil || back.Path() != p || strings.Contains(p, "/../") || strings.ContainsAny(p, "\\\x00%") {
+			if err != nil || back.Path() != p || strings.Contains(p, "/../") || strings.ContainsAny(p, "\\\x00") {
 				t.Errorf("%q: the store was asked for %q", target, p)
 			}
 		}
