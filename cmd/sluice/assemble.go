@@ -41,7 +41,7 @@ import (
 func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Loaded, error) {
 	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings(cmd.Context()), ReadFile: readSecret}
 	for _, k := range config.Keys() {
-		if f := cmd.Flags().Lookup(k.Flag()); f != nil && f.Changed && k.Kind != config.KindSumDBs {
+		if f := cmd.Flags().Lookup(k.Flag()); f != nil && f.Changed && k.Kind != config.KindSumDBs && k.Kind != config.KindSources {
 			in.Flags[k.Name] = f.Value.String()
 		}
 	}

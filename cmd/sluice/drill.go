@@ -378,6 +378,13 @@ func (d *drilling) through(ctx context.Context, u string) (out drill.Outcome, er
 	l := *d.config
 	var tail string
 	l.Proxy, tail = leaveDirect(d.chain(u))
+	// What is special to the source holds for the port in its place; but for what
+	// is about the way to its host.
+	spoiled := l.SourceOf(d.config.Proxy[d.at].URL)
+	l.Source = append(slices.Clone(l.Source), config.Source{
+		URL: config.SourceURL(u), Timeout: spoiled.Timeout, Connect: spoiled.Connect, Connections: spoiled.Connections, Rate: spoiled.Rate,
+		Family: "auto", Weight: spoiled.Weight, Tier: spoiled.Tier,
+	})
 	l.Data = filepath.Join(d.dir, "store")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
