@@ -13,13 +13,12 @@ import (
 )
 
 const (
-	// fruitlessResumes is how often in a row going on may bring nothing new.
-	fruitlessResumes = 2
+	// fruitlessResumes is how often in a row going on may bring nothing new: what
+	// helps then is another source, or another walk.
+	fruitlessResumes = 1
 	// resumeGain is how many bytes make a resume worth while; with less, a source
 	// that hands out a byte a connection would never be given up.
 	resumeGain = 64 << 10
-	// resumePause is how long the second attempt in a row waits.
-	resumePause = 300 * time.Millisecond
 )
 
 // A resuming body goes on where it broke off, by a request for the rest of the
@@ -102,15 +101,6 @@ func (r *resuming) goOn() bool {
 		r.fruitless = 0
 	} else if r.fruitless++; r.fruitless > fruitlessResumes {
 		return false
-	}
-	if r.fruitless > 1 {
-		t := time.NewTimer(resumePause)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-r.ctx.Done():
-			return false
-		}
 	}
 	r.body.Close()
 	h := http.Header{"Range": {"bytes=" + strconv.FormatInt(r.off, 10) + "-"}}

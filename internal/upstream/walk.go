@@ -245,6 +245,12 @@ func (w *walk) run(ctx context.Context) error {
 		select {
 		case t := <-w.results:
 			timer.Stop()
+			if !slices.Contains(w.live, t) { // it was let go of
+				if t.err == nil && t.bug == nil {
+					t.answer.Body.Close()
+				}
+				continue
+			}
 			done, err := w.settle(ctx, t)
 			if done {
 				return err
@@ -566,17 +572,18 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	return false, nil
 }
 
-// halt ends the walk at a step past which it may not go.
+// halt ends the walk at a step past which it may not go. Those before it that were
+// passed over, or let go of, may still be asked.
 func (w *walk) halt(i int) {
-	for _, l := range w.live {
-		if l.i < i { // it was asked first, and its answer still counts
-			w.queue = nil
-			return
-		}
-	}
+	after := func(l int) bool { return l > i }
+	w.queue = slices.DeleteFunc(w.queue, after)
+	w.later = slices.DeleteFunc(w.later, after)
+	before := slices.DeleteFunc(slices.Clone(w.live), func(l *try) bool { return l.i > i })
+	w.live = slices.DeleteFunc(w.live, func(l *try) bool { return l.i < i })
 	w.leave(nil)
-	w.queue = nil
-	w.later = slices.DeleteFunc(w.later, func(l int) bool { return l > i })
+	if w.live = before; len(before) > 0 {
+		return // they were asked first, and their answers still count
+	}
 	if i+1 < len(w.steps) && w.steps[i+1].src.Kind() != Off {
 		w.stopped = "a comma follows " + w.steps[i].src.Name() + ", which lets only \"not found\" go on to the next source"
 	}

@@ -795,3 +795,30 @@ func TestLagIsMeasuredAgainstTheOthers(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoIsOvertakenByAZipThatThenFailsIsAskedAnew(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		n := 0
+		s.actors[0].does(func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+			if n++; n == 1 {
+				return answers(300*time.Millisecond)(ctx, req) // late, and let go of
+			}
+			return answers(20*time.Millisecond)(ctx, req)
+		})
+		bad := true
+		by := ""
+		_, err := s.chain.Fetch(s.t.Context(), s.req(goproxy.Zip), func(_ context.Context, src upstream.Source, a *upstream.Answer) error {
+			if by = src.Name(); by == "b" && bad {
+				time.Sleep(500 * time.Millisecond)
+				return errors.New("damaged")
+			}
+			return nil
+		})
+		if err != nil || by != "a" {
+			t.Errorf("from %q: %v", by, err)
+		}
+		if r := s.chain.Health.Report("a"); r.Busy != 0 || r.Failed != 0 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
