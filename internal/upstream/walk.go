@@ -34,7 +34,7 @@ const (
 	leastPace  = 16 << 10
 	// lineAgain is how long a source that could not be reached before is given to
 	// be reached, when nobody else is left to ask.
-	lineAgain = 3 * time.Second
+	lineAgain = time.Second
 )
 
 // A Strategy says in which order the sources of a run are asked: neighbours in a
