@@ -47,6 +47,7 @@ const (
 	ProxyOff         Code = "SL-OFF-001" // GOPROXY=off, or the list ends in it
 	DirectNotAllowed Code = "SL-OFF-002" // would need version control, and the chain has no direct
 	FetchDisabled    Code = "SL-OFF-003" // Disable-Module-Fetch or /cached-only
+	SwitchedOffline  Code = "SL-OFF-004" // sluice switch offline on
 
 	VCSMissing Code = "SL-VCS-001"
 	VCSFailed  Code = "SL-VCS-002"
@@ -328,6 +329,13 @@ var entries = [...]Entry{
 		Why:   "The client sent Disable-Module-Fetch, or asked below /cached-only.",
 		Mend:  "ask once without that header or path",
 		Fix:   []string{"go mod download MODULE@VERSION"},
+	},
+	{
+		Code: SwitchedOffline, Cause: CauseGOPROXYOff, Severity: Fail,
+		Title: "Sluice was switched offline, and does not have this",
+		Why:   "Somebody who runs it has switched it so for a while: what it has is served, and nothing is fetched.",
+		Mend:  "wait, or switch it back where it runs",
+		Fix:   []string{"sluice switch", "sluice switch offline off"},
 	},
 	{
 		Code: VCSMissing, Cause: CauseGitMissingBinary, Severity: Fail,

@@ -135,7 +135,7 @@ func TestNoFixTurnsVerificationOffGlobally(t *testing.T) {
 }
 
 func TestFixesNameOnlyCommandsThatExist(t *testing.T) {
-	verbs := []string{"serve", "run", "trace", "config", "verify", "version"}
+	verbs := []string{"serve", "run", "trace", "config", "verify", "version", "switch", "sources"}
 	re := regexp.MustCompile(`\bsluice ([a-z]+)`)
 	for _, e := range Catalogue() {
 		for _, cmd := range e.Fix {

@@ -27,7 +27,7 @@ type clientModule struct {
 // .mod only; the .zip is fetched ahead for a client that has had the .mod of the
 // same version before.
 func (m *Mirror) lookAhead(req goproxy.Request, res *Result, client string) {
-	if m.settings.Load().LookAhead <= 0 || !req.Immutable() {
+	if m.aheadNow() <= 0 || !req.Immutable() {
 		return
 	}
 	switch req.Kind {
@@ -88,7 +88,7 @@ func (m *Mirror) fetchAhead(req goproxy.Request, from string) {
 	}
 	q.known[req] = true
 	q.waiting = append(q.waiting, req)
-	if q.workers < m.settings.Load().LookAhead && m.background("look-ahead", m.runAhead) {
+	if q.workers < m.aheadNow() && m.background("look-ahead", m.runAhead) {
 		q.workers++
 	}
 }
@@ -101,7 +101,7 @@ func (m *Mirror) runAhead() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(q.known, done)
-		if len(q.waiting) == 0 || m.ctx.Err() != nil || q.workers > m.settings.Load().LookAhead {
+		if len(q.waiting) == 0 || m.ctx.Err() != nil || q.workers > m.aheadNow() {
 			q.workers--
 			return goproxy.Request{}, false
 		}

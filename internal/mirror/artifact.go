@@ -68,7 +68,8 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 		}
 		var f *flight
 		joined, whole := true, o.Whole
-		if o.NoFetch {
+		offline := m.offline(req)
+		if o.NoFetch || offline != nil {
 			// What is being fetched for others already is as good as here.
 			whole = true
 			m.mu.Lock()
@@ -77,6 +78,9 @@ func (m *Mirror) artifact(ctx context.Context, req goproxy.Request, o Options) (
 			if f == nil {
 				if res, err := m.stored(ctx, req, false); err == nil {
 					return res, nil // it came in between
+				}
+				if !o.NoFetch {
+					return nil, offline
 				}
 				return nil, known(ErrNotCached)
 			}
@@ -370,7 +374,7 @@ func (m *Mirror) walked(ctx context.Context, req goproxy.Request, way func(conte
 // fetchSmall is the flight of an .info or .mod: held in memory, verified, then
 // released, then stored. Without keep nothing is left behind.
 func (m *Mirror) fetchSmall(ctx context.Context, req goproxy.Request, f *flight, keep bool) {
-	route := m.Route(req.Module.Path)
+	route := m.routeFor(ctx, req.Module.Path)
 	note(ctx, "mirror", "route", route.Why)
 	var wanted func() (claim, error)
 	if req.Kind == goproxy.Mod {
@@ -512,7 +516,7 @@ func readList(a *upstream.Answer, limit int64) ([]byte, error) {
 // at a distance, verified, released, stored after its .info and .mod. Without
 // keep nothing is left behind.
 func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, keep bool) {
-	route := m.Route(req.Module.Path)
+	route := m.routeFor(ctx, req.Module.Path)
 	note(ctx, "mirror", "route", route.Why)
 	wanted := m.wanted(ctx, route, req)
 	// Whoever sees the zip shall find .info and .mod there too.

@@ -24,6 +24,9 @@ func Explain(err error) (finding.Finding, []string) {
 	if we, ok := errors.AsType[*upstream.WalkError](err); ok {
 		return explainWalk(we)
 	}
+	if oe, ok := errors.AsType[*OfflineError](err); ok {
+		return finding.Of(finding.SwitchedOffline), []string{oe.Error()}
+	}
 	details := []string{err.Error()}
 	if _, ok := errors.AsType[*goproxy.PathError](err); ok {
 		return finding.Of(finding.BadRequest), details

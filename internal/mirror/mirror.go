@@ -74,6 +74,8 @@ type Mirror struct {
 	c        Config
 	settings atomic.Pointer[Settings]
 	metrics  *metrics
+	degraded atomic.Pointer[Degraded]
+	recent   recent
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -267,7 +269,7 @@ func (r *Result) Close() {
 }
 
 // Get answers a request. The error is a *goproxy.PathError, an
-// *upstream.WalkError, a *RefusedError, ErrNotCached, ErrClosing, one of a
+// *upstream.WalkError, a *RefusedError, ErrNotCached, an *OfflineError, ErrClosing, one of a
 // checksum.DB, a *StoreError, the cause of ctx, or says that something else of
 // ours failed; Explain words each. The caller must Close the result.
 func (m *Mirror) Get(ctx context.Context, req goproxy.Request, o Options) (*Result, error) {
@@ -282,6 +284,9 @@ func (m *Mirror) Get(ctx context.Context, req goproxy.Request, o Options) (*Resu
 		res, err = m.mutable(ctx, req, o)
 	}
 	m.metrics.request(req, res, err)
+	if err == nil && req.Kind == goproxy.Zip {
+		m.recent.used(req.Module)
+	}
 	if err == nil && o.Client != "" && !o.NoFetch {
 		m.lookAhead(req, res, o.Client)
 	}

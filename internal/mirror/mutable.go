@@ -68,14 +68,21 @@ func (m *Mirror) mutable(ctx context.Context, req goproxy.Request, o Options) (*
 		note(ctx, "mirror", "fresh answer at hand", old.source)
 		return res, nil
 	}
-	if o.NoFetch {
+	if offline := m.offline(req); o.NoFetch || offline != nil {
+		why := "fetching is disabled for this request"
+		if !o.NoFetch {
+			why = offline.Error()
+		}
 		if old != nil {
-			res := old.result("fetching is disabled for this request")
+			res := old.result(why)
 			res.Hit = true
 			return res, nil
 		}
-		if res := m.fromStore(ctx, req, "fetching is disabled for this request"); res != nil {
+		if res := m.fromStore(ctx, req, why); res != nil {
 			return res, nil
+		}
+		if !o.NoFetch {
+			return nil, offline
 		}
 		return nil, ErrNotCached
 	}

@@ -265,6 +265,9 @@ func statusOf(err error) int {
 	if _, ok := errors.AsType[*mirror.RefusedError](err); ok {
 		return http.StatusForbidden
 	}
+	if _, ok := errors.AsType[*mirror.OfflineError](err); ok {
+		return http.StatusServiceUnavailable
+	}
 	switch {
 	case errors.Is(err, mirror.ErrNotCached), errors.Is(err, checksum.ErrUnknown):
 		return http.StatusNotFound

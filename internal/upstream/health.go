@@ -133,6 +133,7 @@ type Health struct {
 	used    time.Time // when a client last asked
 	wake    chan struct{}
 	prefer  string
+	quiet   bool // nothing is probed
 }
 
 // A sourceHealth is what is known of one source. It is guarded by its Health.
@@ -595,7 +596,7 @@ func (h *Health) due(now time.Time) (list []probing, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wait = time.Hour
-	if h.used.IsZero() || h.c.Heartbeat < 0 || now.Sub(h.used) > h.c.Idle {
+	if h.quiet || h.used.IsZero() || h.c.Heartbeat < 0 || now.Sub(h.used) > h.c.Idle {
 		return nil, wait
 	}
 	consider := func(s *sourceHealth, ask Ask, c *condition) {

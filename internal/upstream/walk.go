@@ -288,6 +288,9 @@ func (w *walk) advance(ctx context.Context) bool {
 		switch kind := s.src.Kind(); {
 		case kind == Off && len(w.attempts) > 0:
 			w.queue = nil // the sources before it have said all there is to say
+			if c, ok := s.src.(Closed); ok {
+				w.stopped = c.Closed()
+			}
 			continue
 		case kind == Direct && len(w.round) > 0:
 			w.stopped = s.src.Name() + " is not asked in place of a proxy in trouble"
