@@ -48,6 +48,7 @@ var rows = map[string]int{
 	"internal/origin":   2,
 	"internal/upstream": 2,
 	"internal/checksum": 2,
+	"internal/switches": 2,
 	"internal/faults":   2,
 
 	"internal/goproxy": 1, // vocabulary: standard library and x/mod only
