@@ -27,7 +27,8 @@ import (
 )
 
 // A Config is what the program runs with. Keys describes each field under the
-// name that its path has in small letters: Lists.Fresh is lists.fresh.
+// name that its path has in small letters: Lists.Fresh is lists.fresh, Admin.TokenFile
+// admin.token_file.
 type Config struct {
 	Listen     string         // host:port
 	Data       string         // directory of the store
@@ -76,6 +77,9 @@ type Config struct {
 		Enabled  bool          // version control may be used
 		Timeout  time.Duration // for one download by version control
 		Parallel int
+	}
+	Admin struct {
+		TokenFile string // of the API over TCP; "": it is on the local socket only
 	}
 	Limits struct {
 		Idle  time.Duration // an idle client connection is closed after it

@@ -87,6 +87,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"origin.enabled":     "true | default",
 		"origin.timeout":     "10m | default",
 		"origin.parallel":    "4 | default",
+		"admin.token_file":   " | default",
 		"limits.idle":        "2m | default",
 		"limits.stall":       "2m | default",
 	} {
@@ -454,7 +455,7 @@ func TestTableAndStructAgree(t *testing.T) {
 	walk("", reflect.TypeFor[Config]())
 	var names []string
 	for _, k := range Keys() {
-		names = append(names, k.Name)
+		names = append(names, strings.ReplaceAll(k.Name, "_", ""))
 		if k.Help == "" || strings.ContainsAny(k.Help, "\n") || strings.HasSuffix(k.Help, ".") || k.example() == "" {
 			t.Errorf("%s has no proper help or example", k.Name)
 		}
@@ -465,7 +466,7 @@ func TestTableAndStructAgree(t *testing.T) {
 			t.Errorf("%s follows %s, which goenv does not know", k.Name, k.GoVar)
 		}
 		var c Config
-		path := strings.Split(k.Name, ".")
+		path := strings.Split(strings.ReplaceAll(k.Name, "_", ""), ".")
 		rv := reflect.ValueOf(&c).Elem()
 		for _, elem := range path {
 			rv = rv.FieldByNameFunc(func(name string) bool { return strings.EqualFold(name, elem) })

@@ -78,7 +78,7 @@ type Key struct {
 func (k Key) isTables() bool { return k.Kind == KindSumDBs || k.Kind == KindSources }
 
 // Flag is the key's flag without its dashes: lists.fresh has lists-fresh.
-func (k Key) Flag() string { return strings.ReplaceAll(k.Name, ".", "-") }
+func (k Key) Flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(k.Name) }
 
 // Env is the key's environment variable: lists.fresh has SLUICE_LISTS_FRESH.
 func (k Key) Env() string {
@@ -204,6 +204,10 @@ func Keys() []Key {
 		{Name: "origin.parallel", Kind: KindNumber, Default: "4", min: 1, max: 64,
 			Help:  "how many downloads by version control may run at once",
 			field: func(c *Config) any { return &c.Origin.Parallel }},
+		{Name: "admin.token_file", Kind: KindFile, check: checkPath, Example: "/etc/sluice/admin.token",
+			DefaultHelp: "none: the API is on the local socket only",
+			Help:        "file with the token that the API under /-/ wants at the listener",
+			field:       func(c *Config) any { return &c.Admin.TokenFile }},
 		{Name: "limits.idle", Kind: KindDuration, Default: "2m", min: 1, Restart: true,
 			Help:  "an idle client connection is closed after it",
 			field: func(c *Config) any { return &c.Limits.Idle }},
@@ -619,6 +623,9 @@ func suggest(name string, keys []Key) string {
 	}
 	return ""
 }
+
+// Nearest is the one of the names that was probably meant; "" if none is near.
+func Nearest(name string, names []string) string { return nearest(strings.ToLower(name), names) }
 
 // nearest is the one of the names that differs from name by a slip or two of the
 // fingers, empty if none does.

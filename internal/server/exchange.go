@@ -30,6 +30,7 @@ type exchange struct {
 	s     *Server
 	start time.Time
 	id    string
+	local bool // it came over the local socket
 
 	kind, module, version, source, outcome string
 	code, note                             string

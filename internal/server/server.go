@@ -63,6 +63,7 @@ type Settings struct {
 	Private func(path string) bool // must not be asked of a public checksum database; nil: nothing is private
 	Sources []string               // names, for /readyz
 	Fresh   time.Duration          // how long clients may keep changing answers
+	Token   Token                  // that the API under /-/ wants over TCP; zero: it is not there
 }
 
 // Config is what a Server is made of.
@@ -75,6 +76,7 @@ type Config struct {
 	Stall   time.Duration // how long a client may take no byte of an answer
 	Store   func() error  // writes, reads and removes a probe object; nil error if the store works
 	Metrics http.Handler  // at /metrics
+	Admin   Admin         // behind the API under /-/; nil: there is none
 }
 
 // A Server serves go commands. It is safe for concurrent use.
@@ -131,10 +133,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
+
+// serve answers a request, which is local if it came over the local socket.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, local bool) {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
-	x := &exchange{w: w, rc: http.NewResponseController(w), r: r, s: s, start: time.Now(), id: rand.Text()[:12]}
+	x := &exchange{w: w, rc: http.NewResponseController(w), r: r, s: s, start: time.Now(), id: rand.Text()[:12], local: local}
 	h := w.Header()
 	h.Set("X-Request-Id", x.id)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -164,6 +169,9 @@ func (s *Server) route(x *exchange) {
 	r := x.r
 	if r.ContentLength != 0 {
 		x.rc.SetReadDeadline(time.Now().Add(bodyTime)) // net/http reads what we do not
+	}
+	if s.admin(x) {
+		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		x.w.Header().Set("Allow", "GET, HEAD")
