@@ -201,6 +201,7 @@ type world struct {
 	health *upstream.Health // of all sources, across reloads
 	beat   sync.WaitGroup   // Health.Run
 	rest   context.CancelFunc
+	live   live
 	tmp    string // for version control where the store cannot hold it; "" if not made
 
 	// Of the goroutine that runs the command.
@@ -267,6 +268,7 @@ func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, 
 		return nil, err
 	}
 	w.parts = p
+	w.live.chain.Store(p.chain)
 	w.mirror = mirror.New(mirror.Config{Store: st, Scratch: os.TempDir(), Log: log}, p.mirror)
 	var ctx context.Context
 	ctx, w.rest = context.WithCancel(context.Background())
@@ -316,7 +318,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			}
 			p.origin = o
 		}
-		return directSource{p.origin}
+		return switchedDirect{directSource{p.origin}, &w.live}
 	}
 
 	p.chain = &upstream.Chain{Health: w.health, Strategy: upstream.Strategy(l.Sources.Strategy)}
@@ -339,7 +341,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			}
 			hs := upstream.NewHTTPSource(n, u)
 			src = hs
-			mirrors = append(mirrors, remote{src: hs, mirror: true})
+			mirrors = append(mirrors, remote{src: hs, mirror: true, may: w.mayAsk})
 		case goenv.File:
 			dir, err := fileURLPath(entry.URL)
 			if err != nil {
@@ -347,7 +349,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			}
 			ts := upstream.NewTreeSource(dir, entry.Name())
 			src = ts
-			mirrors = append(mirrors, remote{src: ts, mirror: true})
+			mirrors = append(mirrors, remote{src: ts, mirror: true, may: w.mayAsk})
 		case goenv.Direct:
 			src = direct()
 		default:
@@ -383,9 +385,9 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			if err != nil {
 				return nil, misuse("sumdb %s: %w", db.Name, err)
 			}
-			remotes = append(remotes, remote{src: upstream.NewTreeSource(dir, goenv.Redact(db.URL))})
+			remotes = append(remotes, remote{src: upstream.NewTreeSource(dir, goenv.Redact(db.URL)), may: w.mayAsk})
 		} else {
-			remotes = append(remotes, remote{src: upstream.NewHTTPSource(p.net, base)})
+			remotes = append(remotes, remote{src: upstream.NewHTTPSource(p.net, base), may: w.mayAsk})
 		}
 		// Two databases of one name (a new key, a database of one's own under a
 		// public name) must not take each other's files for their own.
@@ -472,9 +474,14 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	if err != nil {
 		return err
 	}
+	if p.server.Token, err = readToken(l.Admin.TokenFile, w.log); err != nil {
+		p.close()
+		return err
+	}
 	w.health.Configure(healthConfig(w, l))
 	old := w.parts
 	w.parts = p
+	w.live.chain.Store(p.chain)
 	w.mirror.Reload(p.mirror)
 	srv.Reload(p.server)
 	// Requests under way still use the old parts; what they hold goes with us.
@@ -526,6 +533,7 @@ type remote struct {
 	src    pathSource
 	prefix string // below the source
 	mirror bool
+	may    func(name string) error // why it may not be asked just now; nil if it may
 }
 
 // maxSumDB bounds what is read of a checksum database's answer, in bytes.
@@ -535,6 +543,9 @@ func (r remote) Name() string { return r.src.Name() }
 func (r remote) Mirror() bool { return r.mirror }
 
 func (r remote) Get(ctx context.Context, path string) ([]byte, error) {
+	if err := r.may(r.src.Name()); err != nil {
+		return nil, err
+	}
 	a, err := r.src.GetPath(ctx, r.prefix+path)
 	if err != nil {
 		return nil, err

@@ -203,7 +203,7 @@ the command it runs.`,
 	root.Flags().Bool("version", false, "print the version, as sluice version does")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newServe(e), newRun(e), newTrace(e), newDrill(e), newConfig(e), newVerify(e), newVersion(e))
+	root.AddCommand(newServe(e), newRun(e), newTrace(e), newDrill(e), newConfig(e), newVerify(e), newSwitch(e), newSources(e), newVersion(e))
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
@@ -329,6 +329,10 @@ func (e *env) configFlags(cmd *cobra.Command, defaults map[string]string) {
 			kind = strings.Join(k.Choices, "|")
 		case config.KindBool:
 			kind = "true|false"
+		case config.KindFile:
+			f.Var(&textFlag{kind: kind}, k.Flag(), help)
+			cmd.MarkFlagFilename(k.Flag())
+			continue
 		case config.KindSumDBs:
 			f.Var(&textsFlag{&e.sumdbs, `"name url key"`}, k.Flag(), help+"; may be repeated")
 			continue

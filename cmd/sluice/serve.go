@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -120,6 +121,10 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 		return err
 	}
 	defer w.close()
+	if w.parts.server.Token, err = readToken(l.Admin.TokenFile, log); err != nil {
+		return err
+	}
+	w.openSwitches()
 	srv := w.server(l)
 
 	log.Info("serving", slog.String("url", "http://"+ln.Addr().String()), slog.String("store", l.Data),
@@ -133,7 +138,11 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	sctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(sctx, ln) }()
+	var local sync.WaitGroup
+	defer local.Wait()
 	defer stop()
+	local.Go(func() { w.live.switches.Run(sctx) })
+	local.Go(func() { w.serveAdmin(sctx, srv) })
 	for {
 		select {
 		case err := <-done:
@@ -185,7 +194,7 @@ func (w *world) server(l *config.Loaded) *server.Server {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return server.New(server.Config{
 		Mirror: w.mirror, Log: w.log, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
-		Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
+		Admin: w.admin(), Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}, w.parts.server)
 }
 

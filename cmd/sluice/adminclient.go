@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/modsluice/sluice/internal/config"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/server"
+)
+
+const (
+	// adminTime bounds one call of the API: a planned move takes moveBudget and
+	// what it does before and after.
+	adminTime = moveBudget + 15*time.Second
+	// maxAdmin bounds what is read of an answer, in bytes.
+	maxAdmin = 32 << 20
+)
+
+// A remoteFlags is how a command finds the servers that it is about.
+type remoteFlags struct{ server, tokenFile string }
+
+// serverFlags adds the flags that say which servers a command is about.
+func (e *env) serverFlags(cmd *cobra.Command) *remoteFlags {
+	r := &remoteFlags{}
+	f := cmd.PersistentFlags()
+	f.Var(&textFlag{kind: "file"}, "config", "configuration file (TOML) of the server; SLUICE_CONFIG names it too")
+	f.Var(&textFlag{kind: "directory"}, "data", "data directory of the server (default: sluice in the user's cache directory)")
+	f.StringVar(&r.server, "server", "", "a server elsewhere, by its URL, in place of those on the data directory")
+	f.StringVar(&r.tokenFile, "token-file", "", "file with the token of that server (default: the one of admin.token_file)")
+	cmd.MarkPersistentFlagFilename("config", "toml")
+	cmd.MarkPersistentFlagDirname("data")
+	cmd.MarkPersistentFlagFilename("token-file")
+	return r
+}
+
+// A peer is a server that can be asked.
+type peer struct {
+	name   string // for people
+	base   string
+	token  string
+	client *http.Client
+}
+
+// peers finds the servers that a command is about: the one of --server, or all
+// that run on the data directory.
+func (e *env) peers(cmd *cobra.Command, r *remoteFlags) ([]peer, error) {
+	l, err := e.load(cmd, nil)
+	if err != nil && !e.dataIsKnown(l, err) {
+		return nil, err
+	}
+	if r.server != "" {
+		u, err := url.Parse(r.server)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			return nil, &exitError{status: exitMisuse, err: fmt.Errorf("--server %s is not the URL of a server", goenv.Redact(r.server)), hint: "write --server https://proxy.example.com --token-file FILE"}
+		}
+		p := peer{name: u.Scheme + "://" + u.Host, base: strings.TrimSuffix(u.String(), "/"), client: &http.Client{
+			// A token is for the one whom it is given to.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}}
+		file := cmp.Or(r.tokenFile, l.Admin.TokenFile)
+		if file == "" {
+			return nil, &exitError{status: exitMisuse, err: errors.New("--server wants a token"), hint: "name the file that holds it with --token-file FILE"}
+		}
+		if p.token, err = tokenIn(file, func(os.FileMode) {
+			e.say("warning: other users may read the token in %s; chmod 600 it", file)
+		}); err != nil {
+			return nil, &exitError{status: exitMisuse, err: fmt.Errorf("--token-file: %w", err)}
+		}
+		return []peer{p}, nil
+	}
+	var list []peer
+	for _, socket := range sockets(l.Data) {
+		switch err := reach(socket); {
+		case errors.Is(err, fs.ErrPermission):
+			e.say("warning: this user may not use %s, only the one that the server runs as", socket)
+			continue
+		case err != nil:
+			continue // of a dead process
+		}
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: socketTime}).DialContext(ctx, "unix", socket)
+		}
+		list = append(list, peer{name: "server " + strings.TrimSuffix(strings.TrimPrefix(filepath.Base(socket), "admin-"), ".sock") + " on " + l.Data, base: "http://sluice", client: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}})
+	}
+	if len(list) == 0 {
+		return nil, &exitError{status: exitNo, err: fmt.Errorf("no server that this user may switch runs on the data directory %s", l.Data), hint: "name its directory with --data DIR, or its address with --server URL --token-file FILE"}
+	}
+	return list, nil
+}
+
+// dataIsKnown reports whether a configuration that has mistakes says all the same
+// where the server's data is. What else a server runs with may be in its own
+// flags and environment, which we have not.
+func (e *env) dataIsKnown(l *config.Loaded, err error) bool {
+	mistakes, ok := errors.AsType[config.Errors](err)
+	if l == nil || l.Data == "" || !ok {
+		return false
+	}
+	for _, m := range mistakes {
+		if m.Key == "" || m.Key == "data" {
+			return false
+		}
+	}
+	return true
+}
+
+// call asks a server: with a body by POST, else by GET.
+func call[T any](ctx context.Context, p peer, path string, body any) (ans T, err error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTime)
+	defer cancel()
+	method, rd := http.MethodGet, io.Reader(nil)
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return ans, err
+		}
+		method, rd = http.MethodPost, bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, p.base+path, rd)
+	if err != nil {
+		return ans, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if p.token != "" {
+		req.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	resp, err := p.client.Do(req)
+	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err
+		}
+		return ans, fmt.Errorf("%s does not answer: %w", p.name, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAdmin))
+	if err != nil {
+		return ans, fmt.Errorf("%s broke off its answer: %w", p.name, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(data, &ans); err != nil {
+			return ans, fmt.Errorf("%s gave an answer that is not of our API: %w", p.name, err)
+		}
+		return ans, nil
+	}
+	var ae server.AdminError
+	if json.Unmarshal(data, &ae) != nil || ae.Text == "" {
+		return ans, &exitError{status: exitNo, err: fmt.Errorf("%s answered %s, and not as our API would", p.name, resp.Status), hint: "see that the URL is that of a sluice serve with admin.token_file set"}
+	}
+	ee := &exitError{status: exitNo, err: &ae, hint: ae.Hint}
+	if resp.StatusCode == http.StatusBadRequest {
+		ee.status = exitMisuse
+	}
+	return ans, ee
+}
+
+// who is the name by which this user's acts are recorded.
+func (e *env) who() string {
+	name := e.getenv("SUDO_USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	name = cmp.Or(name, e.getenv("USER"), "uid "+strconv.Itoa(os.Getuid()))
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// stepsOf are the steps that an error of the API tells.
+func stepsOf(err error) []server.Step {
+	ae, ok := errors.AsType[*server.AdminError](err)
+	if !ok {
+		return nil
+	}
+	return ae.Steps
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/modsluice/sluice/internal/server"
+)
+
+func TestTheTableOfSourcesFitsTheTerminal(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	part := 0.999
+	ans := server.SourcesAnswer{Sources: []server.SourceStatus{
+		{
+			Name: "https://a-rather-long-name.mirror.example.com/artifactory/api/go/go-virtual", State: "down", Since: now.Add(-90 * time.Minute), Preferred: true,
+			Why:  "https://a-rather-long-name.mirror.example.com/artifactory/api/go/go-virtual: connection refused " + strings.Repeat("and so on ", 20),
+			Asks: []server.AskStatus{{Ask: "list", P50: 1.25, P95: 900, Samples: 3}, {Ask: "file", P50: 12, P95: 1340, Samples: 3}, {Ask: "zip", P50: 1500, P95: 12000, Samples: 3}},
+			Good: 999, Failed: 1, Success: &part, Share: &part, Lacks: 3, LacksFor: 7200, Lies: map[string]string{"example.com/m": "wrong"},
+		},
+		{Name: "direct", State: "unknown"},
+	}}
+	for _, colours := range []bool{false, true} {
+		for width := 60; width < 220; width++ {
+			for _, line := range sourceTable(ans, now, width, colours) {
+				plain := line
+				for _, c := range []string{"\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[35m"} {
+					plain = strings.ReplaceAll(plain, c, "")
+				}
+				if n := utf8.RuneCountInString(plain); n > width || strings.Contains(plain, "\x1b") || colours == (line == plain) && strings.HasPrefix(plain, "SOURCE") {
+					t.Errorf("at %d columns, a line has %d: %q", width, n, line)
+				}
+			}
+		}
+	}
+	want := `SOURCE                                                                       STATE        SINCE    LIST       FILE       ZIP      OK      LAG     LIES  SHARE
+https://a-rather-long-name.mirror.example.com/artifactory/api/go/go-virtual  down, first  90m ago  1.2/900ms  12ms/1.3s  1.5/12s  99.9 %  3 × 2h  1     99.9 %
+  connection refused`
+	if got := strings.Join(sourceTable(ans, now, 0, false), "\n"); !strings.HasPrefix(got, want) {
+		t.Errorf("a wide table is\n%s\nwant\n%s", got, want)
+	}
+}
