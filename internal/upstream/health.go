@@ -49,6 +49,10 @@ const (
 	probeAgain  = 250 * time.Millisecond
 	probeBudget = 10 * time.Second
 
+	// silentAgain is how long a source that cannot be reached, and costs its time
+	// budget to find that out, is held for unreachable where it is the only one.
+	silentAgain = 500 * time.Millisecond
+
 	// longestRest bounds what a source's Retry-After is believed.
 	longestRest = 5 * time.Minute
 	// lacking is how long a source that did not have a version is asked last for
@@ -170,6 +174,9 @@ type condition struct {
 	fit   int             // good probes in a row
 	slow  bool            // it is down for being slow
 	req   goproxy.Request // to be probed with
+
+	tried time.Time     // when it was last found to be down
+	cost  time.Duration // that took
 }
 
 type askHealth struct {
@@ -264,6 +271,7 @@ func (h *Health) named(name string) *sourceHealth {
 type verdict struct {
 	avoid   bool          // others are asked before
 	never   bool          // it is switched off
+	futile  bool          // it was silent a moment ago, before it could be asked anything
 	unsaid  bool          // avoided for trouble in which it answered nothing: it has no say in what exists
 	missing bool          // avoided for not having the version
 	known   bool          // it was down before this walk
@@ -301,6 +309,7 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 	case s.line.down:
 		avoid(s.line.err, s.line.stage)
 		v.unsaid, v.known = true, true
+		v.futile = s.line.stage.early() && s.line.cost >= silentAgain && now.Sub(s.line.tried) < silentAgain
 	case now.Before(s.line.rest):
 		avoid(s.line.err, s.line.stage)
 		v.wait, v.known = s.line.rest.Sub(now), true
@@ -477,6 +486,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 			if !s.line.down {
 				told = append(told, s.leave(&s.line, "", se.Error(), se.Stage, true, now))
 			}
+			s.line.tried, s.line.cost = now, e.took
 		case a.down:
 			a.err, a.stage, a.unsaid = se.Error(), se.Stage, !se.Answered()
 		case !se.Answered(), errors.Is(se.Err, ErrStalled) && !a.known:

@@ -346,7 +346,7 @@ func (w *walk) rest(ctx context.Context, i int) {
 func (w *walk) begin(ctx context.Context, i int) {
 	s, v := w.steps[i], w.verdicts[i]
 	t := &try{i: i, step: s, v: v, start: time.Now(), prog: &progress{}}
-	if v.never || v.wait > 0 {
+	if v.never || v.wait > 0 || v.futile {
 		t.err = v.err
 		v.err.RetryAfter = v.wait
 		w.attempts = append(w.attempts, Attempt{Source: s.src.Name(), Kind: s.src.Kind(), Start: t.start, Err: t.err})
@@ -729,7 +729,12 @@ func (p *progress) stage() Stage {
 
 // early reports whether no connection has been made yet.
 func (p *progress) early() bool {
-	switch p.stage() {
+	return p.stage().early()
+}
+
+// early reports whether a request is at a stage before there is a connection.
+func (s Stage) early() bool {
+	switch s {
 	case StageDNS, StageConnect, StageProxy, StageTLS:
 		return true
 	}

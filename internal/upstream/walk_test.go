@@ -822,3 +822,23 @@ func TestWhoIsOvertakenByAZipThatThenFailsIsAskedAnew(t *testing.T) {
 		}
 	})
 }
+
+func TestWhereTheOnlySourceIsABlackHoleManyQuestionsFailSoon(t *testing.T) {
+	play(t, "", upstream.AsWritten, func(s *stage) {
+		s.actors[0].does(fails(2*time.Second, upstream.Error{Source: "a", Stage: upstream.StageConnect, Err: context.DeadlineExceeded}))
+		s.ask(goproxy.Info)
+		s.actors[0].times()
+		start := time.Now()
+		for range 60 {
+			if _, _, err := s.ask(goproxy.Info); err == nil || errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%v", err)
+			}
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("60 questions failed after %v", took)
+		}
+		time.Sleep(time.Second)
+		s.actors[0].does(answers(20 * time.Millisecond))
+		s.want("a", 20*time.Millisecond, goproxy.Info) // and when it is there again, so is it
+	})
+}
