@@ -479,6 +479,11 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 		return err
 	}
 	w.health.Configure(healthConfig(w, l))
+	var sources []upstream.Source
+	for _, link := range p.chain.Links {
+		sources = append(sources, link.Source)
+	}
+	w.health.Keep(sources)
 	old := w.parts
 	w.parts = p
 	w.live.chain.Store(p.chain)

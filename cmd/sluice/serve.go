@@ -162,7 +162,9 @@ func (e *env) reload(cmd *cobra.Command, w *world, srv *server.Server, old *conf
 	l, err := e.load(cmd, nil)
 	var changes []config.Change
 	if err == nil {
-		if changes = config.Diff(old.Config, l.Config); len(changes) == 0 {
+		token, terr := readToken(l.Admin.TokenFile, w.log)
+		changed := terr == nil && token != w.parts.server.Token // its file may hold another under the same name
+		if changes = config.Diff(old.Config, l.Config); len(changes) == 0 && terr == nil && !changed {
 			w.log.Info("configuration read again; nothing has changed")
 			return l
 		}

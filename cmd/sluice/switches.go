@@ -365,7 +365,10 @@ func (a admin) move(ctx context.Context, w switches.Switch, to upstream.Link, vi
 		return nil, nil, &server.AdminError{Cause: server.Clashing, Text: name + " is switched off " + sw.By(), Hint: "sluice switch " + name + " on"}
 	}
 	chain := a.w.live.chain.Load()
-	ok := func(path string) bool { return a.w.mirror.Route(path).Chain == chain }
+	ok := func(path string) bool {
+		r := a.w.mirror.Route(path)
+		return r.Chain == chain && !r.Private && r.Sums != nil // it is nobody's business what is private
+	}
 	reqs := a.w.mirror.Samples(ctx, moveSamples, ok)
 	var question goproxy.Request
 	if len(reqs) > 0 {

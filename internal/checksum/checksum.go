@@ -521,16 +521,19 @@ func (d *DB) mirrors(ctx context.Context, w *way) error {
 		return no
 	}
 	const path = "/supported"
-	_, err := w.once(path, func() ([]byte, error) { return d.ask(ctx, w, path) })
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.asked, path)
-	switch {
-	case err == nil:
-		w.supported = true
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		w.unsupported = time.Now().Add(unsupportedFresh)
+	_, err := d.once(ctx, w, path, func(ctx context.Context) ([]byte, error) {
+		data, err := d.ask(ctx, w, path)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case err == nil:
+			w.supported = true
+		case errors.Is(err, fs.ErrNotExist):
+			w.unsupported = time.Now().Add(unsupportedFresh)
+		}
+		return data, err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
 		return no
 	}
 	return err
@@ -538,30 +541,38 @@ func (d *DB) mirrors(ctx context.Context, w *way) error {
 
 // once makes concurrent calls for one path one call, and remembers what it
 // answered; failures are not remembered.
-func (w *way) once(path string, f func() ([]byte, error)) ([]byte, error) {
+func (d *DB) once(ctx context.Context, w *way, path string, f func(context.Context) ([]byte, error)) ([]byte, error) {
 	w.mu.Lock()
 	fl := w.asked[path]
-	if fl != nil {
-		w.mu.Unlock()
-		<-fl.done
-		return fl.data, fl.err
-	}
-	if w.asked == nil || len(w.asked) >= keptTiles {
-		w.asked = map[string]*flight{}
-	}
-	fl = &flight{done: make(chan struct{})}
-	w.asked[path] = fl
-	w.mu.Unlock()
-	fl.data, fl.err = f()
-	close(fl.done)
-	if fl.err != nil {
-		w.mu.Lock()
-		if w.asked[path] == fl {
-			delete(w.asked, path)
+	if fl == nil {
+		if w.asked == nil || len(w.asked) >= keptTiles {
+			w.asked = map[string]*flight{}
 		}
-		w.mu.Unlock()
+		fl = &flight{done: make(chan struct{})}
+		w.asked[path] = fl
+		d.bg.Go(func() {
+			// That its first caller leaves is nothing to the others.
+			ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+			defer cancel(nil)
+			defer context.AfterFunc(d.ctx, func() { cancel(errClosed) })()
+			fl.data, fl.err = f(ctx)
+			if fl.err != nil {
+				w.mu.Lock()
+				if w.asked[path] == fl {
+					delete(w.asked, path)
+				}
+				w.mu.Unlock()
+			}
+			close(fl.done)
+		})
 	}
-	return fl.data, fl.err
+	w.mu.Unlock()
+	select {
+	case <-fl.done:
+		return fl.data, fl.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // forget drops what the remote has answered: some of it is wrong.
@@ -933,7 +944,7 @@ func (o *ops) flush() {
 
 // tile reads a tile from the remote.
 func (o *ops) tile(t tlog.Tile) ([]byte, error) {
-	data, err := o.w.once("/"+t.Path(), func() ([]byte, error) { return o.d.tile(o.ctx, o.w, t) })
+	data, err := o.d.once(o.ctx, o.w, "/"+t.Path(), func(ctx context.Context) ([]byte, error) { return o.d.tile(ctx, o.w, t) })
 	if err != nil {
 		o.set(func() { o.remote = err })
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/mod/module"
@@ -30,7 +31,7 @@ func (c *Chain) Gather(ctx context.Context, req goproxy.Request, accept Accept) 
 		if w.h == nil || !w.h.look(s.src, req).avoid {
 			run = append(run, s.src)
 		}
-		if !w.mayPass(i) {
+		if !w.mayPass(i) || s.comma { // whoever stands before a comma may refuse
 			break
 		}
 	}
@@ -50,7 +51,14 @@ func (c *Chain) Gather(ctx context.Context, req goproxy.Request, accept Accept) 
 		// It ends with gctx, and has nothing open then: what is small is read whole.
 		go func() {
 			e := end{Attempt: Attempt{Source: src.Name(), Kind: src.Kind(), Start: time.Now()}, i: i}
-			e.ans, e.Err = w.get(gctx, src)
+			func() {
+				defer func() {
+					if p := recover(); p != nil {
+						e.Err = &Error{Source: src.Name(), Stage: StageLocal, Err: fmt.Errorf("a bug: %v", p)}
+					}
+				}()
+				e.ans, e.Err = w.get(gctx, src)
+			}()
 			e.Took = time.Since(e.Start)
 			ends <- e
 		}()

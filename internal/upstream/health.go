@@ -53,6 +53,10 @@ const (
 	// budget to find that out, is held for unreachable where it is the only one.
 	silentAgain = 500 * time.Millisecond
 
+	// unsaidFor is how long a source that could not be reached is held for one that
+	// has no say in what exists.
+	unsaidFor = 20 * time.Second
+
 	// longestRest bounds what a source's Retry-After is believed.
 	longestRest = 5 * time.Minute
 	// lacking is how long a source that did not have a version is asked last for
@@ -175,8 +179,9 @@ type condition struct {
 	slow  bool            // it is down for being slow
 	req   goproxy.Request // to be probed with
 
-	tried time.Time     // when it was last found to be down
-	cost  time.Duration // that took
+	tried  time.Time     // when it was last found to give no answer
+	status int           // that it asked for a rest with
+	cost   time.Duration // that took
 }
 
 type askHealth struct {
@@ -271,6 +276,7 @@ func (h *Health) named(name string) *sourceHealth {
 type verdict struct {
 	avoid   bool          // others are asked before
 	never   bool          // it is switched off
+	line    bool          // it cannot be reached, whatever it is asked
 	futile  bool          // it was silent a moment ago, before it could be asked anything
 	unsaid  bool          // avoided for trouble in which it answered nothing: it has no say in what exists
 	missing bool          // avoided for not having the version
@@ -302,27 +308,27 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 		v.avoid = true
 		v.err = &Error{Source: src.Name(), Stage: stage, Err: errors.New(err), recalled: true}
 	}
+	// Only who could not be reached a moment ago has no say in what exists.
+	silent := func(c *condition) bool { return c.unsaid && now.Sub(c.tried) < unsaidFor }
 	switch lie, lied := s.lies[req.Module.Path]; {
 	case s.off && (s.offUntil.IsZero() || now.Before(s.offUntil)):
 		avoid("it is switched off"+because(s.offWhy), StageLocal)
 		v.never, v.unsaid, v.known = true, true, true
 	case s.line.down:
 		avoid(s.line.err, s.line.stage)
-		v.unsaid, v.known = true, true
+		v.unsaid, v.known, v.line = silent(&s.line), true, true
 		v.futile = s.line.stage.early() && s.line.cost >= silentAgain && now.Sub(s.line.tried) < silentAgain
-	case now.Before(s.line.rest):
-		avoid(s.line.err, s.line.stage)
-		v.wait, v.known = s.line.rest.Sub(now), true
 	case a.down || now.Before(a.rest):
 		avoid(a.err, a.stage)
-		v.unsaid, v.known = a.unsaid, true
-		v.wait = max(0, a.rest.Sub(now))
+		v.unsaid, v.known = a.down && silent(&a.condition), true
+		if v.wait = max(0, a.rest.Sub(now)); v.wait > 0 {
+			v.err.Status = a.status
+		}
 	case lied && now.Sub(lie.at) < h.c.Fence:
 		avoid("it is fenced off for this module: "+lie.why, StageContent)
 		v.known = true
 	case a.overdue > 0:
 		avoid("no answer yet to what it was asked before", StageHTTP)
-		v.unsaid = true
 	default:
 		if n, ok := s.lacks[req.Module]; ok && ask != AskList && now.Sub(n.asked) < lacking {
 			avoid("it did not have this version a moment ago", StageHTTP)
@@ -450,7 +456,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		if a.down && !(a.slow && e.late) {
 			told = append(told, s.back(&a.condition, ask, now))
 		}
-		s.line.fails, a.fails = 0, 0
+		s.line.fails, a.fails, a.rest = 0, 0, time.Time{}
 		a.known, a.good = true, now
 		if !e.late {
 			a.outpaced = 0
@@ -477,7 +483,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		switch {
 		case se.Status == 429 || se.Status == 503 && rest > 0:
 			rest = max(rest, time.Second)
-			a.err, a.stage, a.unsaid = se.Error(), se.Stage, false
+			a.err, a.stage, a.unsaid, a.status = se.Error(), se.Stage, false, se.Status
 			if until := now.Add(rest); until.After(a.rest) {
 				a.rest = until
 				told = append(told, Change{Source: src.Name(), Ask: ask, State: Resting, Why: se.Error() + "; asked to wait " + rest.String(), Stage: se.Stage})
@@ -489,7 +495,11 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 			s.line.tried, s.line.cost = now, e.took
 		case a.down:
 			a.err, a.stage, a.unsaid = se.Error(), se.Stage, !se.Answered()
+			if a.unsaid {
+				a.tried = now
+			}
 		case !se.Answered(), errors.Is(se.Err, ErrStalled) && !a.known:
+			a.tried = now
 			told = append(told, s.leave(&a.condition, ask, se.Error(), se.Stage, !se.Answered(), now))
 		default:
 			if a.fails++; a.fails >= failuresAnswered {
@@ -635,7 +645,7 @@ func (h *Health) due(now time.Time) (list []probing, wait time.Duration) {
 				consider(s, ask, &a.condition)
 			}
 		}
-		if beat, ok := s.src.(Heart); ok && !s.line.down && s.answers() {
+		if beat, ok := s.src.(Heart); ok && !s.line.down && s.answers() && !s.rests(now) {
 			at := s.last.Add(jitter(h.c.Heartbeat))
 			if s.line.next.After(at) {
 				at = s.line.next
@@ -649,6 +659,29 @@ func (h *Health) due(now time.Time) (list []probing, wait time.Duration) {
 		}
 	}
 	return list, max(wait, 10*time.Millisecond)
+}
+
+func (s *sourceHealth) rests(now time.Time) bool {
+	return slices.ContainsFunc(asks[:], func(k Ask) bool { return now.Before(s.asks[k].rest) })
+}
+
+// Keep forgets all sources but these: after a change of the configuration nobody
+// else is probed, and those with what they have now.
+func (h *Health) Keep(sources []Source) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sources {
+		s.src = nil
+		s.line.req = goproxy.Request{} // the modules of a path may go elsewhere now
+		for _, a := range s.asks {
+			a.req = goproxy.Request{}
+		}
+	}
+	for _, src := range sources {
+		if s := h.sources[src.Name()]; s != nil {
+			s.src = src
+		}
+	}
 }
 
 // A Heart is a source that has a question cheaper than any module file.
@@ -686,12 +719,15 @@ func (h *Health) probe(ctx context.Context, p probing) {
 	well := err == nil || errors.Is(err, fs.ErrNotExist) || se != nil && (se.Status == 401 || se.Status == 403)
 	switch {
 	case isBeat:
-		s.line.next = now
+		// What it says of a checksum database is no word on modules; only that there
+		// is no connection is.
+		s.line.next = now.Add(jitter(h.c.Heartbeat))
 		if well {
 			s.last = now
 			break
 		}
-		if se != nil && !se.Answered() && !s.line.down {
+		if se != nil && !se.Answered() && se.Stage.early() && !s.line.down {
+			s.line.tried, s.line.cost = now, took
 			told = append(told, s.leave(&s.line, "", se.Error(), se.Stage, true, now))
 		}
 	default:
@@ -712,7 +748,10 @@ func (h *Health) probe(ctx context.Context, p probing) {
 		if !well {
 			c.fit = 0
 			if se != nil {
-				c.err, c.stage = se.Error(), se.Stage
+				c.err, c.stage, c.unsaid = se.Error(), se.Stage, !se.Answered()
+			}
+			if se == nil || !se.Answered() {
+				c.tried, c.cost = now, took
 			}
 			break
 		}

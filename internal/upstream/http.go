@@ -286,6 +286,8 @@ func (n *Net) get(ctx context.Context, source string, u *url.URL, resume bool) (
 // begin makes a request and returns the answer with its body, which has a progress
 // budget. The status is 200, or 206 if the header asks for a range.
 func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Header) (*http.Response, *body, *Error) {
+	prog, _ := ctx.Value(progressKey{}).(*progress)
+	prog.note(StageLocal) // waiting for our own limits is no lateness of the source
 	release, lerr := n.limit.acquire(ctx)
 	if lerr != nil {
 		return nil, nil, &Error{Source: source, Stage: StageLocal, Err: lerr}
@@ -302,7 +304,7 @@ func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Heade
 		cancel(nil)
 		return nil, nil, err
 	}
-	return resp, &body{rc: resp.Body, ctx: ctx, cancel: cancel, idle: idle, budget: n.c.Timeout, source: source}, nil
+	return resp, &body{rc: resp.Body, ctx: ctx, cancel: cancel, idle: idle, budget: n.c.Timeout, source: source, release: release}, nil
 }
 
 // follow makes the request and follows redirects itself, so that the guard sees
@@ -460,6 +462,8 @@ type body struct {
 	budget time.Duration
 	source string
 
+	release func() // gives room to the next request, more than once if need be
+
 	spent time.Duration // in Read, since bytes are counted
 	got   int64         // bytes since then
 	once  sync.Once
@@ -469,8 +473,11 @@ type body struct {
 
 func (b *body) Read(p []byte) (n int, err error) {
 	n, err = b.read(p)
-	if err != nil && err != io.EOF {
-		b.failed = err
+	if err != nil {
+		b.release()
+		if err != io.EOF {
+			b.failed = err
+		}
 	}
 	return n, err
 }

@@ -102,6 +102,7 @@ func (r *resuming) goOn() bool {
 	} else if r.fruitless++; r.fruitless > fruitlessResumes {
 		return false
 	}
+	r.begun = r.off // what does not get through gains nothing either
 	r.body.Close()
 	h := http.Header{"Range": {"bytes=" + strconv.FormatInt(r.off, 10) + "-"}}
 	if r.valid != "" {

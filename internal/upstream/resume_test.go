@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/modtest"
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
@@ -190,5 +191,26 @@ func TestAResumeThatLiesIsNotHeldAgainstTheSource(t *testing.T) {
 	})
 	if err != nil || by != names[1] || len(c.Health.Report(names[0]).Lies) > 0 {
 		t.Errorf("from %s: %v; %+v", by, err, c.Health.Report(names[0]))
+	}
+}
+
+func TestASourceThatIsGoneMidwayIsNotCalledForEver(t *testing.T) {
+	c := &cutter{data: pattern(1 << 20), every: 1 << 19}
+	var s *modtest.Server
+	c.spoil = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") == "" {
+			go s.Stop() // refuses connections from now on
+		}
+		return false
+	}
+	s = serve(t, c.ServeHTTP)
+	src := upstream.NewHTTPSource(newNet(t, upstream.NetConfig{}), parse(t, s.URL))
+	a, err := src.Get(t.Context(), bigZip)
+	if err != nil {
+		return // it was gone at once
+	}
+	defer a.Body.Close()
+	if _, err := io.ReadAll(a.Body); err == nil {
+		t.Error("the whole came from a source that was gone")
 	}
 }

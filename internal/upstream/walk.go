@@ -32,6 +32,9 @@ const (
 	// the bytes per second that are enough at any source.
 	slowWindow = 3 * time.Second
 	leastPace  = 16 << 10
+	// doubtTime is how long a source in trouble is given to say what another says
+	// that it does not exist.
+	doubtTime = 2 * time.Second
 	// lineAgain is how long a source that could not be reached before is given to
 	// be reached, when nobody else is left to ask.
 	lineAgain = time.Second
@@ -177,7 +180,7 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 		err := w.run(ctx)
 		all = append(all, w.attempts...)
 		we, ok := err.(*WalkError)
-		if !ok {
+		if !ok || we.NotExist() { // what an earlier round met is over
 			return all, err
 		}
 		we.Attempts = all
@@ -185,7 +188,7 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 			failed = time.Now()
 		}
 		wait, again := w.again(n, failed)
-		if !again || we.NotExist() {
+		if !again {
 			return all, we
 		}
 		t := time.NewTimer(wait)
@@ -318,18 +321,21 @@ func (w *walk) advance(ctx context.Context) bool {
 // settled reports whether those that were passed over need not be asked: somebody
 // knows that there is no such thing, and they could not say anything else.
 func (w *walk) settled() bool {
-	we := &WalkError{Attempts: w.attempts}
-	if !we.NotExist() {
+	if !w.missing() || len(w.round) > 0 && (w.spared || w.c.DirectBehind) {
 		return false
 	}
 	return !slices.ContainsFunc(w.later, func(i int) bool { v := w.verdicts[i]; return !v.unsaid && !v.missing })
 }
 
+// missing reports whether somebody says that there is no such thing, and nobody
+// who answered said otherwise.
+func (w *walk) missing() bool { return (&WalkError{Attempts: w.attempts}).NotExist() }
+
 // rest waits for a source that asked to be left alone, if that is soon over: there
 // is nobody else left to ask.
 func (w *walk) rest(ctx context.Context, i int) {
 	v := w.verdicts[i]
-	if w.h == nil || v.never || v.wait <= 0 || v.wait > w.h.config().RetryWithin {
+	if w.h == nil || v.never || v.wait <= 0 || v.err.Status != 429 || v.wait > w.h.config().RetryWithin {
 		return
 	}
 	t := time.NewTimer(v.wait)
@@ -346,7 +352,7 @@ func (w *walk) rest(ctx context.Context, i int) {
 func (w *walk) begin(ctx context.Context, i int) {
 	s, v := w.steps[i], w.verdicts[i]
 	t := &try{i: i, step: s, v: v, start: time.Now(), prog: &progress{}}
-	if v.never || v.wait > 0 || v.futile {
+	if v.never || v.wait > 0 && v.err.Status == 429 || v.futile {
 		t.err = v.err
 		v.err.RetryAfter = v.wait
 		w.attempts = append(w.attempts, Attempt{Source: s.src.Name(), Kind: s.src.Kind(), Start: t.start, Err: t.err})
@@ -367,8 +373,13 @@ func (w *walk) begin(ctx context.Context, i int) {
 		}
 	}
 	w.live = append(w.live, t)
+	doubtful := v.avoid && w.missing()
 	go func() {
-		if v.known && v.unsaid {
+		if doubtful {
+			stop := time.AfterFunc(doubtTime, func() { cancel(ErrStalled) })
+			defer stop.Stop()
+		}
+		if v.known && v.unsaid || s.src.Kind() == Proxy && v.line {
 			stop := time.AfterFunc(lineAgain, func() {
 				if t.prog.early() {
 					cancel(ErrStalled)
@@ -456,7 +467,7 @@ func (w *walk) hedge(ctx context.Context, t *try) {
 				continue
 			}
 		}
-		if w.overdue(t) {
+		if t.late || w.overdue(t) {
 			w.queue = w.queue[1:]
 			w.begin(ctx, i)
 		}
@@ -466,7 +477,7 @@ func (w *walk) hedge(ctx context.Context, t *try) {
 		if v := w.verdicts[i]; v.never || v.wait > 0 || v.missing {
 			continue
 		}
-		if w.overdue(t) {
+		if t.late || w.overdue(t) {
 			w.later = slices.Delete(w.later, n, n+1)
 			w.begin(ctx, i)
 		}
@@ -493,7 +504,7 @@ func (w *walk) leave(why error) {
 				Err: &Error{Source: t.step.src.Name(), Stage: cmp.Or(t.prog.stage(), StageHTTP), Err: why}})
 		}
 		if w.h != nil {
-			w.h.ended(t.step.src, w.req, ending{left: true, outdone: outdone, late: t.late, took: took, asked: t.start, stage: t.prog.stage()})
+			w.h.ended(t.step.src, w.req, ending{left: true, outdone: outdone && t.prog.stage() != StageLocal, late: t.late, took: took, asked: t.start, stage: t.prog.stage()})
 		}
 	}
 	w.live = nil
@@ -503,12 +514,18 @@ func (w *walk) leave(why error) {
 func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	w.live = slices.DeleteFunc(w.live, func(l *try) bool { return l == t })
 	defer t.cancel(nil)
-	if t.bug != nil {
-		w.ended(t, ending{left: true})
-		panic(t.bug)
-	}
 	src := t.step.src
 	e := ending{err: t.err, took: t.took, late: t.late, asked: t.start}
+	told := false
+	defer func() { // accept, or the source, may panic
+		if !told {
+			e.left, e.outdone = true, false
+			w.ended(t, e)
+		}
+	}()
+	if t.bug != nil {
+		panic(t.bug)
+	}
 	if e.err == nil {
 		if w.req.Kind == goproxy.Zip && len(w.live) > 0 {
 			// One body at a time; those left are asked again if this one breaks off.
@@ -529,6 +546,7 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 			e.bytes, e.body = p.n, p.spent
 		}
 	}
+	told = true
 	if ab, ok := errors.AsType[*abort](e.err); ok {
 		w.note(t, e, ab.err)
 		e.err = nil
@@ -571,6 +589,10 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	}
 	if !missing && !t.v.known && passing(e.err) && isMirror(src) {
 		w.fresh = true
+	}
+	// Those that are left were late already: whoever is next need not wait for them.
+	if n := len(w.live); n > 0 && w.live[n-1].late && w.live[n-1].at.IsZero() {
+		w.live[n-1].at = time.Now()
 	}
 	return false, nil
 }

@@ -439,6 +439,10 @@ func TestASourceThatWantsARestGetsIt(t *testing.T) {
 		s.want("a", 2020*time.Millisecond, goproxy.Info)
 		s.actors[0].does(fails(0, upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 503, RetryAfter: time.Minute}))
 		s.ask(goproxy.Mod)
+		s.actors[0].does(answers(20 * time.Millisecond))
+		s.want("a", 20*time.Millisecond, goproxy.Mod) // one that is being restarted is asked, with nobody else left
+		s.actors[0].does(fails(0, upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 429, RetryAfter: time.Minute}))
+		s.ask(goproxy.Mod)
 		s.actors[0].times()
 		_, took, err := s.ask(goproxy.Mod)
 		e, ok := errors.AsType[*upstream.Error](err)
@@ -840,5 +844,74 @@ func TestWhereTheOnlySourceIsABlackHoleManyQuestionsFailSoon(t *testing.T) {
 		time.Sleep(time.Second)
 		s.actors[0].does(answers(20 * time.Millisecond))
 		s.want("a", 20*time.Millisecond, goproxy.Info) // and when it is there again, so is it
+	})
+}
+
+func TestTheThirdSourceDoesNotWaitForTheFirst(t *testing.T) {
+	for _, status := range []int{404, 500} {
+		play(t, "||", upstream.AsWritten, func(s *stage) {
+			s.actors[0].does(hangs)
+			s.actors[1].does(fails(0, upstream.Error{Source: "b", Stage: upstream.StageHTTP, Status: status}))
+			s.want("c", 220*time.Millisecond, goproxy.Info)
+		})
+	}
+}
+
+func TestNobodyIsHeldForDeadInWhatExists(t *testing.T) {
+	notFound := fails(0, upstream.Error{Source: "b", Stage: upstream.StageHTTP, Status: 404})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // slow once
+		s.want("a", 20*time.Millisecond, goproxy.Info)
+		s.actors[0].does(answers(time.Second))
+		s.want("b", 220*time.Millisecond, goproxy.Info)
+		s.actors[1].does(notFound)
+		if by, _, err := s.ask(goproxy.Info); by != "a" {
+			t.Errorf("from %q: %v", by, err)
+		}
+	})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // down before everybody went home
+		s.actors[0].does(fails(0, refusedToConnect))
+		s.ask(goproxy.Info)
+		time.Sleep(12 * time.Hour)
+		s.actors[0].does(answers(20 * time.Millisecond))
+		s.actors[1].does(notFound)
+		if by, _, err := s.ask(goproxy.Info); by != "a" {
+			t.Errorf("from %q: %v", by, err)
+		}
+	})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // resting
+		s.actors[0].does(fails(0, upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 429, RetryAfter: time.Minute}))
+		s.ask(goproxy.Info)
+		s.actors[1].does(notFound)
+		if _, _, err := s.ask(goproxy.Info); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestANotFoundAfterARetryIsOne(t *testing.T) {
+	play(t, "", upstream.AsWritten, func(s *stage) {
+		n := 0
+		s.actors[0].does(func(context.Context, goproxy.Request) (*upstream.Answer, error) {
+			if n++; n == 1 {
+				return nil, &upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 503}
+			}
+			return nil, &upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 404}
+		})
+		if _, _, err := s.ask(goproxy.Info); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestSourcesThatAreNoLongerConfiguredAreNotProbed(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		s.actors[0].does(fails(0, refusedToConnect))
+		s.ask(goproxy.Info)
+		s.chain.Health.Keep([]upstream.Source{s.actors[1]})
+		s.actors[0].times()
+		time.Sleep(time.Minute)
+		if n := s.actors[0].times(); n != 0 {
+			t.Errorf("%d probes", n)
+		}
 	})
 }
