@@ -123,8 +123,13 @@ func (e *env) dataIsKnown(l *config.Loaded, err error) bool {
 }
 
 // call asks a server: with a body by POST, else by GET.
-func call[T any](ctx context.Context, p peer, path string, body any) (ans T, err error) {
-	ctx, cancel := context.WithTimeout(ctx, adminTime)
+func call[T any](ctx context.Context, p peer, path string, body any) (T, error) {
+	return callFor[T](ctx, p, path, body, adminTime)
+}
+
+// callFor is call with a time of its own.
+func callFor[T any](ctx context.Context, p peer, path string, body any, d time.Duration) (ans T, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	method, rd := http.MethodGet, io.Reader(nil)
 	if body != nil {

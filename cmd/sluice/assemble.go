@@ -202,6 +202,7 @@ type world struct {
 	beat   sync.WaitGroup   // Health.Run
 	rest   context.CancelFunc
 	live   live
+	drills drills // inside sources
 	tmp    string // for version control where the store cannot hold it; "" if not made
 
 	// Of the goroutine that runs the command.
@@ -260,7 +261,7 @@ func openStore(l *config.Loaded) (localStore, error) {
 
 // build makes a world of a configuration over a store, which it then owns.
 func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, error) {
-	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: st}
+	w := &world{log: log, id: "sluice-" + strings.ToLower(rand.Text()[:12]), store: st, drills: drills{born: time.Now()}}
 	w.health = w.newHealth(l)
 	p, err := w.connect(e, l)
 	if err != nil {
@@ -269,6 +270,7 @@ func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, 
 	}
 	w.parts = p
 	w.live.chain.Store(p.chain)
+	w.drills.pinned.Store(unchecked(l))
 	w.mirror = mirror.New(mirror.Config{Store: st, Scratch: os.TempDir(), Log: log}, p.mirror)
 	var ctx context.Context
 	ctx, w.rest = context.WithCancel(context.Background())
@@ -299,7 +301,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	named = append(named, l.Sources.Redirects...)
 	common := upstream.NetConfig{
 		Connect: min(l.Sources.Connect, l.Sources.Timeout), Timeout: l.Sources.Timeout, Proxy: http.ProxyFromEnvironment,
-		Named: named, UserAgent: "sluice/" + version(), Via: w.id,
+		Named: named, UserAgent: "sluice/" + version(), Via: w.id, Wrap: w.drills.wrap,
 	}
 	p.net = upstream.NewNet(common)
 
@@ -487,6 +489,7 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	old := w.parts
 	w.parts = p
 	w.live.chain.Store(p.chain)
+	w.drills.pinned.Store(unchecked(l))
 	w.mirror.Reload(p.mirror)
 	srv.Reload(p.server)
 	// Requests under way still use the old parts; what they hold goes with us.
@@ -497,6 +500,7 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 
 // close ends everything, the store last.
 func (w *world) close() {
+	w.drills.stop()
 	w.rest()
 	w.beat.Wait()
 	w.mirror.Close()

@@ -39,12 +39,15 @@ type drillOrder struct {
 	source                 string        // number or URL; empty: the first that can have a fault
 	fault                  string
 	command                []string
+
+	inside, reason string // of a source of a running server
+	remote         remoteFlags
 }
 
 func newDrill(e *env) *cobra.Command {
 	var o drillOrder
 	cmd := &cobra.Command{
-		Use:   "drill FAULT [flags] -- COMMAND [ARGUMENT...]",
+		Use:   "drill FAULT [flags] -- COMMAND [ARGUMENT...] | drill FAULT --inside SOURCE",
 		Short: "Run a command with a fault before one of its sources, and report what it saw",
 		Long: `Drill rehearses trouble: it runs a command without the fault and then with it, and
 reports whether it worked, what it lost, what met the fault and what it said. With
@@ -65,10 +68,18 @@ as --proxy or the go command's settings name them.
 A fault is NAME or NAME=VALUE, with KIND: before it for one kind of request (list,
 latest, info, mod, zip, sumdb). --list prints all of them.
 
+With --inside SOURCE and no command, the fault is put into what a running server
+sees of one of its sources, for the time of --for, and what its clients saw is
+reported. It ends at once when this process does, however.
+
 Exit status: 0 the command worked under the fault (through Sluice, if that was
-asked for), 1 it did not, 2 misused.`,
-		Example: "  sluice drill 503 -- go mod download\n  sluice drill zip:cut=30% --through-sluice -- go mod download\n  sluice drill black-hole --source 2 --for 20s --markdown -- go mod download",
+asked for), or no request of a client failed because of it; 1 it did not, some
+did, or no server runs; 2 misused.`,
+		Example: "  sluice drill 503 -- go mod download\n  sluice drill zip:cut=30% --through-sluice -- go mod download\n  sluice drill black-hole --source 2 --for 20s --markdown -- go mod download\n  sluice drill 503 --inside a.example --for 5m --reason 'game day'",
 		Args: func(cmd *cobra.Command, args []string) error {
+			if err := o.form(cmd); err != nil {
+				return err
+			}
 			return o.args(args, cmd.ArgsLenAtDash())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -85,6 +96,9 @@ asked for), 1 it did not, 2 misused.`,
 			if o.list {
 				return listFaults(e, o.json)
 			}
+			if o.inside != "" {
+				return runInside(cmd.Context(), e, cmd, o)
+			}
 			return runDrill(cmd.Context(), e, cmd, o)
 		},
 	}
@@ -96,9 +110,16 @@ asked for), 1 it did not, 2 misused.`,
 	f.BoolVar(&o.stocked, "warm-store", false, "fill Sluice's store by a run without the fault first; with --through-sluice")
 	f.BoolVar(&o.json, "json", false, "print the report as an object")
 	f.BoolVar(&o.markdown, "markdown", false, "print the report in Markdown")
+	f.StringVar(&o.inside, "inside", "", "put the fault into a running server's view of this source (its name in sluice sources, or a part of it)")
+	f.StringVar(&o.reason, "reason", "", "why, for those who see it later; with --inside")
+	f.StringVar(&o.remote.server, "server", "", "a server elsewhere, by its URL; with --inside")
+	f.StringVar(&o.remote.tokenFile, "token-file", "", "file with the token of that server; with --inside")
 	f.BoolVar(&o.list, "list", false, "print the faults there are")
 	cmd.RegisterFlagCompletionFunc("for", cobra.NoFileCompletions)
-	cmd.RegisterFlagCompletionFunc("source", cobra.NoFileCompletions)
+	for _, name := range []string{"source", "inside", "reason", "server"} {
+		cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	cmd.MarkFlagFilename("token-file")
 	e.configFlags(cmd, runDefaults())
 	for _, name := range []string{"data", "listen"} { // a drill has its own, and keeps neither
 		f.MarkHidden(name)
@@ -135,12 +156,17 @@ func (o *drillOrder) args(args []string, dash int) error {
 		return bad("sluice drill --list prints the faults there are", "%w", err)
 	}
 	switch {
-	case len(before) > 1:
-		return bad(form, "drill takes one fault, and the command behind --, but got %q", before[1])
-	case len(o.command) == 0:
-		return bad(form, "drill needs a command")
 	case o.last <= 0:
 		return bad("write --for 30s", "--for %v is no time for a fault to last", o.last)
+	case len(before) > 1:
+		return bad(form, "drill takes one fault, and the command behind --, but got %q", before[1])
+	case o.inside != "" && dash >= 0:
+		return bad("leave out one of them", "drill --inside takes no command: it watches the clients of the server")
+	case o.inside != "" && o.last > longestDrill:
+		return bad("write --for 5m", "--for %v is longer than a drill inside a server may last, which is %v", o.last, longestDrill)
+	case o.inside != "":
+	case len(o.command) == 0:
+		return bad(form, "drill needs a command")
 	}
 	return nil
 }

@@ -58,6 +58,7 @@ func (w *world) sourceChanged(c upstream.Change) {
 	if c.Ask != "" {
 		attrs = append(attrs, slog.String("for", string(c.Ask)))
 	}
+	w.drills.changed(c)
 	if c.Why != "" {
 		attrs = append(attrs, slog.String("why", finding.Redact(c.Why)))
 	}

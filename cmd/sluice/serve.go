@@ -142,6 +142,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	defer local.Wait()
 	defer stop()
 	local.Go(func() { w.live.switches.Run(sctx) })
+	defer context.AfterFunc(sctx, w.drills.stop)()
 	local.Go(func() { w.serveAdmin(sctx, srv) })
 	for {
 		select {
@@ -196,7 +197,7 @@ func (w *world) server(l *config.Loaded) *server.Server {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return server.New(server.Config{
 		Mirror: w.mirror, Log: w.log, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
-		Admin: w.admin(), Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
+		Admin: w.admin(), Seen: w.drills.seen, Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}, w.parts.server)
 }
 

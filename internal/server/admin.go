@@ -32,6 +32,9 @@ type Admin interface {
 	Switch(ctx context.Context, req SwitchRequest, via string) (SwitchAnswer, error)
 	// Pardon lets a source back that was fenced off.
 	Pardon(req PardonRequest, via string) (PardonAnswer, error)
+	// Drill keeps a fault inside a source until its time is over, ctx ends or the
+	// server stops, and then reports.
+	Drill(ctx context.Context, req DrillRequest, via string) (DrillAnswer, error)
 }
 
 // A SourcesAnswer is that of GET /-/sources.
@@ -158,6 +161,49 @@ type PardonAnswer struct {
 	Unkept   string `json:"unkept,omitempty"`
 }
 
+// A DrillRequest is the body of POST /-/drill.
+type DrillRequest struct {
+	Source string `json:"source"`        // its name, or an unambiguous part of it
+	Fault  string `json:"fault"`         // as package faults writes it
+	For    string `json:"for,omitempty"` // a duration; empty: a minute
+	Reason string `json:"reason,omitempty"`
+	Who    string `json:"who,omitempty"`
+}
+
+// A DrillAnswer is that of POST /-/drill: what was seen while the fault was in.
+type DrillAnswer struct {
+	PID     int            `json:"pid"`
+	Fault   string         `json:"fault"`
+	Does    string         `json:"does"` // what the fault does, in one line
+	Source  string         `json:"source"`
+	Began   time.Time      `json:"began"`
+	Lasted  float64        `json:"lasted_seconds"`
+	Ended   string         `json:"ended"`            // why
+	During  Served         `json:"clients"`          // what clients saw
+	Before  *Served        `json:"before,omitempty"` // in as long a time before; null if that is not known
+	Failed  int            `json:"failed"`           // requests of clients that failed because of it
+	Doubt   int            `json:"missing"`          // that were told "not found" after the source had said so
+	Met     map[string]int `json:"met"`              // requests to the source that met the fault, by kind
+	Asked   Asked          `json:"asked"`
+	Logged  []string       `json:"logged"` // of the source, by its health
+	Verdict string         `json:"verdict"`
+	Unkept  string         `json:"unkept,omitempty"` // why the audit file lacks a line
+}
+
+// Served is what clients saw of their requests for module files in some time.
+type Served struct {
+	Requests map[string]int `json:"requests"` // by outcome
+	Median   float64        `json:"median_ms,omitempty"`
+	Slowest  float64        `json:"slowest_ms,omitempty"`
+}
+
+// Asked is how a source's answers ended in some time.
+type Asked struct {
+	Good    uint64 `json:"good"`
+	Missing uint64 `json:"missing"`
+	Failed  uint64 `json:"failed"`
+}
+
 // An AdminCause is what an AdminError means for the one who asked.
 type AdminCause uint8
 
@@ -265,8 +311,14 @@ func (s *Server) admin(x *exchange) bool {
 			break
 		}
 		post(x, func(req PardonRequest) (any, error) { return s.c.Admin.Pardon(req, via) })
+	case "drill":
+		if r.Method != http.MethodPost {
+			x.methods("POST")
+			break
+		}
+		post(x, func(req DrillRequest) (any, error) { return s.c.Admin.Drill(r.Context(), req, via) })
 	default:
-		x.adminFail(http.StatusNotFound, &AdminError{Text: "the API has no " + strconv.Quote(r.URL.Path), Hint: "it has /-/sources, /-/sources/pardon and /-/switches; docs/admin.md describes them"})
+		x.adminFail(http.StatusNotFound, &AdminError{Text: "the API has no " + strconv.Quote(r.URL.Path), Hint: "it has /-/sources, /-/sources/pardon, /-/switches and /-/drill; docs/admin.md describes them"})
 	}
 	return true
 }

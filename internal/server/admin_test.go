@@ -22,6 +22,8 @@ type fakeAdmin struct {
 	asked []server.SwitchRequest
 	via   []string
 	err   error
+
+	drilled chan error // nil: a drill is over at once; else told that one began, and by what it ended
 }
 
 func (a *fakeAdmin) SourceStatus() server.SourcesAnswer {
@@ -223,5 +225,59 @@ func TestTheLocalSocketNeedsNoTokenAndHasTheAPIOnly(t *testing.T) {
 	stop()
 	if err := <-done; err != nil {
 		t.Errorf("ServeAdmin ended with %v", err)
+	}
+}
+
+func (a *fakeAdmin) Drill(ctx context.Context, req server.DrillRequest, via string) (server.DrillAnswer, error) {
+	if a.drilled != nil {
+		a.drilled <- nil
+		<-ctx.Done()
+		a.drilled <- context.Cause(ctx)
+	}
+	return server.DrillAnswer{PID: 7, Fault: req.Fault, Source: req.Source}, a.err
+}
+
+func TestADrillIsToldThatWhoAskedForItIsGone(t *testing.T) {
+	admin := &fakeAdmin{drilled: make(chan error, 2)}
+	r := adminRig(t, admin, true)
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "POST", r.base+"/-/drill", strings.NewReader(`{"source":"a","fault":"503","for":"1h"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+secret)
+	done := make(chan error, 1)
+	go func() {
+		resp, err := r.client.Do(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		done <- err
+	}()
+	<-admin.drilled
+	leave()
+	if err := <-admin.drilled; !errors.Is(err, context.Canceled) {
+		t.Errorf("the drill ended by %v", err)
+	}
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client got %v", err)
+	}
+}
+
+func TestADrillIsAskedForByPOSTAlone(t *testing.T) {
+	r := adminRig(t, &fakeAdmin{}, true)
+	for _, tt := range []struct {
+		method, body string
+		want         int
+	}{
+		{"GET", "", 405},
+		{"POST", `{"source":"a","fault":"503","until":"x"}`, 400},
+		{"POST", `{"source":"a","fault":"503","for":"5s"}`, 200},
+	} {
+		status, h, body := ask(t, r.client, tt.method, r.base+"/-/drill", tt.body, "Authorization", "Bearer "+secret, "Content-Type", "application/json")
+		if status != tt.want || status == 405 && h.Get("Allow") != "POST" || status == 200 && !strings.Contains(body, `"fault": "503"`) {
+			t.Errorf("%s %s: %d %v %s", tt.method, tt.body, status, h, body)
+		}
 	}
 }

@@ -34,11 +34,37 @@ type exchange struct {
 
 	kind, module, version, source, outcome string
 	code, note                             string
+	err                                    error // the mirror's
 
 	status  int
 	written int64
 	stalled bool // the client took nothing for the stall time
 	left    bool // the client did; nothing is wrong
+	torn    bool // the answer was broken off, and not by the client
+}
+
+// A Seen is what a client saw of a request for a module file.
+type Seen struct {
+	Outcome string // as mirror.Outcome; "failed" also if the answer was broken off
+	Source  string // whose answer it is; "" if it is nobody's
+	Err     error  // as mirror.Get's; nil also for an answer that was broken off
+	Start   time.Time
+	Took    time.Duration
+}
+
+// seen tells of a request that is over.
+func (x *exchange) seen() {
+	if x.s.c.Seen == nil || x.module == "" || x.outcome == "" {
+		return
+	}
+	v := Seen{x.outcome, x.source, x.err, x.start, time.Since(x.start)}
+	switch {
+	case x.left:
+		v.Outcome = "left"
+	case x.torn:
+		v.Outcome = "failed"
+	}
+	x.s.c.Seen(v)
 }
 
 // chunk is how many bytes one write deadline covers: few enough that a client
@@ -201,6 +227,8 @@ func (x *exchange) broken(why string) {
 		x.note = fmt.Sprintf("the client took nothing for %v", x.s.c.Stall)
 	case x.r.Context().Err() != nil:
 		x.note, x.left = "the client left", true
+	default:
+		x.torn = true
 	}
 	panic(http.ErrAbortHandler)
 }

@@ -77,6 +77,7 @@ type Config struct {
 	Store   func() error  // writes, reads and removes a probe object; nil error if the store works
 	Metrics http.Handler  // at /metrics
 	Admin   Admin         // behind the API under /-/; nil: there is none
+	Seen    func(Seen)    // is told of each request for a module file that is over; nil: nobody is
 }
 
 // A Server serves go commands. It is safe for concurrent use.
@@ -156,6 +157,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, local bool) {
 			}
 		}
 		x.log()
+		x.seen()
 		if p != nil {
 			panic(p) // the client must see a broken transfer
 		}
@@ -240,6 +242,7 @@ func (s *Server) module(x *exchange, p string) {
 	}
 	res, err := s.c.Mirror.Get(r.Context(), req, o)
 	x.outcome = mirror.Outcome(res, err)
+	x.err = err
 	if err != nil {
 		x.fail(err)
 		return

@@ -101,6 +101,8 @@ const (
 	EventExpired  Event = "expired"  // its time was over
 	EventReverted Event = "reverted" // the check of a move failed
 	EventPardoned Event = "pardoned" // a source that was fenced off was let back
+	EventBegun    Event = "begun"    // a drill
+	EventEnded    Event = "ended"    // a drill, however
 )
 
 // An Entry is one line of the audit file.

@@ -66,6 +66,9 @@ type NetConfig struct {
 	// UserAgent and Via are sent with each request; Via lets a server find out
 	// that it is asking itself.
 	UserAgent, Via string
+	// Wrap gives what a request for the source of that name is made with, in place
+	// of rt, which has the connections. Nil: rt itself.
+	Wrap func(source string, rt http.RoundTripper) http.RoundTripper
 
 	// What follows is of a Net for one source.
 
@@ -396,8 +399,12 @@ func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirec
 			rt = n.guarded
 		}
 	}
+	var way http.RoundTripper = rt
+	if n.c.Wrap != nil {
+		way = n.c.Wrap(source, rt)
+	}
 	wctx, stage := watch(ctx, proxied)
-	resp, err := rt.RoundTrip(req.WithContext(wctx))
+	resp, err := way.RoundTrip(req.WithContext(wctx))
 	if err != nil {
 		return nil, classify(source, err, stage())
 	}
