@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -249,7 +250,7 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string) (
 	case strings.HasPrefix(ft.Name, "tls-") && strings.HasPrefix(src.Name(), "http://"):
 		return ans, fail(server.Mistaken, list, "%s is a fault of TLS, and %s is asked without it", ft.Name, name)
 	case lies(ft) && d.pinned.Load():
-		return ans, fail(server.Mistaken, "choose a fault that breaks an answer, such as cut or 503, or one of lists only, such as list:"+info.Example,
+		return ans, fail(server.Mistaken, "choose a fault that breaks an answer, such as cut or 503",
 			"%s gives wrong bytes, and there are modules here that no checksum database vouches for (nosumdb, or gosumdb off): theirs would be kept for right", ft.Name)
 	case off:
 		return ans, fail(server.Clashing, "sluice switch "+name+" on", "%s is switched off %s", name, sw.By())
@@ -299,7 +300,7 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string) (
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ans.During = served(f.counts, f.seen)
-	ans.Failed, ans.Doubt, ans.Met = f.failed, f.doubt, f.met
+	ans.Failed, ans.Doubt, ans.Met = f.failed, f.doubt, maps.Clone(f.met)
 	ans.Logged = append([]string{}, f.logged...)
 	ans.Before = d.before(before, began, lasted)
 	ans.Verdict = drillVerdict(ans)

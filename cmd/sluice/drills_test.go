@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modsluice/sluice/internal/checksum"
+	"github.com/modsluice/sluice/internal/faults"
+	"github.com/modsluice/sluice/internal/server"
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+func mustFault(t *testing.T, s string) faults.Fault {
+	t.Helper()
+	f, err := faults.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestADrillSpoilsItsSourceAloneAlsoOnConnectionsThatWereOpen(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok")) }))
+	defer srv.Close()
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	var d drills
+	status := func(source string) int {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/example.com/m/@v/list", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := d.wrap(source, tr).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := status("a"); got != 200 {
+		t.Fatalf("without a drill: %d", got)
+	}
+	f, _ := d.begin("a", mustFault(t, "503"))
+	if f2, _ := d.begin("a", mustFault(t, "404")); f2 != nil {
+		t.Error("two drills are inside one source")
+	}
+	if a, b := status("a"), status("b"); a != 503 || b != 200 {
+		t.Errorf("under a drill in a: a %d, b %d", a, b)
+	}
+	f.sw.Clear()
+	if got := status("a"); got != 200 || f.met["list"] != 1 {
+		t.Errorf("taken out: %d, met %v", got, f.met)
+	}
+	d.end("a")
+
+	d.pinned.Store(true)
+	d.begin("a", mustFault(t, "noise"))
+	if got := status("a"); got != 200 || d.in["a"].met["list"] != 0 {
+		t.Error("a lie is told where it would be kept")
+	}
+	d.end("a")
+	d.stop()
+	if f, _ := d.begin("a", mustFault(t, "503")); f != nil {
+		t.Error("a drill began in a server that stops")
+	}
+}
+
+func TestOnlyFaultsWithWrongBytesAreLies(t *testing.T) {
+	var got []string
+	for _, i := range faults.All() {
+		if lies(mustFault(t, i.Example)) {
+			got = append(got, i.Name)
+		}
+	}
+	if len(got) != 21 {
+		t.Errorf("%d faults of the catalogue are lies: %q", len(got), got)
+	}
+	if lies(mustFault(t, "list:noise")) {
+		t.Error("a lie in a list, which nobody keeps, counts")
+	}
+}
+
+func TestARequestFailedForADrillIfItsSourceWasAskedInVain(t *testing.T) {
+	walk := func(source string, err error) error {
+		return &upstream.WalkError{Attempts: []upstream.Attempt{{Source: "b", Err: errors.New("dead")}, {Source: source, Err: err}}}
+	}
+	dead := errors.New("dead")
+	for _, tt := range []struct {
+		name   string
+		v      server.Seen
+		failed int
+		doubt  int
+	}{
+		{"it failed too", server.Seen{Outcome: "failed", Err: walk("a", dead)}, 1, 0},
+		{"others failed", server.Seen{Outcome: "failed", Err: walk("c", dead)}, 0, 0},
+		{"another stood in", server.Seen{Outcome: "fetched", Source: "b"}, 0, 0},
+		{"broken off", server.Seen{Outcome: "failed", Source: "a"}, 1, 0},
+		{"broken off by another", server.Seen{Outcome: "failed", Source: "b"}, 0, 0},
+		{"not found", server.Seen{Outcome: "missing", Err: walk("a", fs.ErrNotExist)}, 0, 1},
+		{"no database, which was not asked there", server.Seen{Outcome: "failed", Err: checksum.ErrUnreachable}, 0, 0},
+		{"our own trouble", server.Seen{Outcome: "failed", Err: dead}, 0, 0},
+	} {
+		var d drills
+		f, _ := d.begin("a", mustFault(t, "404"))
+		d.seen(tt.v)
+		if f.failed != tt.failed || f.doubt != tt.doubt || f.counts[tt.v.Outcome] != 1 {
+			t.Errorf("%s: %d failed, %d in doubt", tt.name, f.failed, f.doubt)
+		}
+	}
+}
+
+func TestWhatWasBeforeADrillIsToldOnlyIfAllOfItIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := drills{born: time.Now()}
+		hit := func() { d.seen(server.Seen{Outcome: "hit", Start: time.Now(), Took: time.Millisecond}) }
+		hit()
+		time.Sleep(time.Minute)
+		hit()
+		hit()
+		began := time.Now()
+		if b := d.before(d.recent, began, time.Second); b == nil || b.Requests["hit"] != 2 || b.Median != 1 {
+			t.Errorf("a second before: %+v", b)
+		}
+		if b := d.before(d.recent, began, time.Hour); b != nil {
+			t.Errorf("before there was a server: %+v", b)
+		}
+		for range recentRequests {
+			hit()
+		}
+		if b := d.before(d.recent, began, time.Second); b != nil {
+			t.Errorf("what was forgotten is told: %+v", b)
+		}
+	})
+}
