@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"archive/zip"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -48,6 +50,7 @@ const (
 	probesGood  = 2
 	probeAgain  = 250 * time.Millisecond
 	probeBudget = 10 * time.Second
+	probeZip    = 1 << 20 // bytes of a zip that a probe reads at most
 
 	// silentAgain is how long a source that cannot be reached, and costs its time
 	// budget to find that out, is held for unreachable where it is the only one.
@@ -783,7 +786,7 @@ func ask(ctx context.Context, src Source, req goproxy.Request) error {
 	defer a.Body.Close()
 	limit := req.Kind.Limit()
 	if req.Kind == goproxy.Zip {
-		limit = 64 << 10
+		limit = probeZip
 	}
 	data, err := io.ReadAll(io.LimitReader(a.Body, limit))
 	if err != nil {
@@ -801,7 +804,9 @@ func ask(ctx context.Context, src Source, req goproxy.Request) error {
 	case goproxy.Mod:
 		err = goproxy.CheckMod(data)
 	case goproxy.Zip:
-		if len(data) < 4 || string(data[:2]) != "PK" {
+		if int64(len(data)) < limit { // the whole: cut ones have no directory
+			_, err = zip.NewReader(bytes.NewReader(data), int64(len(data)))
+		} else if string(data[:2]) != "PK" {
 			err = errors.New("that is no zip")
 		}
 	}
