@@ -149,7 +149,7 @@ func judge(c *cell, well measure, timed bool) {
 	if !c.p.warm {
 		bad = c.p.bad
 	}
-	if bar := contactBar * float64(bad); c.FirstExtra >= bar {
+	if bar := contactBar*float64(bad) + ru.word; c.FirstExtra >= bar {
 		miss("first contact costs %s, the bar is %s", seconds(c.FirstExtra), seconds(bar))
 	}
 	bar := contactBar * float64(bad)

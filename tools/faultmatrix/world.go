@@ -43,7 +43,7 @@ const (
 	startBudget = 20 * time.Second     // for a server to be there
 	// failTimeout is sources.timeout and sources.connect where a build must fail: a client whose
 	// gatekeeper is silent waits that long, and more would measure nothing.
-	failTimeout = "2s"
+	failTimeout = "250ms"
 )
 
 // A matrix is what all cells share.
