@@ -358,7 +358,7 @@ func (m *Mirror) walked(ctx context.Context, req goproxy.Request, way func(conte
 		// Nobody will return what was survived, so it is logged here.
 		for _, a := range attempts[:len(attempts)-1] {
 			switch {
-			case errors.Is(a.Err, fs.ErrNotExist):
+			case a.Err == nil || errors.Is(a.Err, fs.ErrNotExist): // several may have answered
 			case errors.Is(a.Err, upstream.ErrOutdone):
 				m.c.Log.Debug("source outdone", slog.String("request", req.String()), slog.String("source", a.Source), slog.Duration("took", a.Took))
 			default:

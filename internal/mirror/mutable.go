@@ -206,7 +206,7 @@ func (m *Mirror) refresh(ctx context.Context, req goproxy.Request, f *flight) {
 	if f.err = m.absent(req); f.err != nil {
 		return
 	}
-	a := m.refreshOnly(ctx, req, f)
+	a := m.refreshOnly(ctx, req, f, old)
 	if f.err != nil {
 		if !established(f.err) {
 			m.failed.Set(req, time.Now())
@@ -222,12 +222,12 @@ func (m *Mirror) refresh(ctx context.Context, req goproxy.Request, f *flight) {
 	}
 }
 
-// refreshOnly asks for a changing answer and sets the flight's result.
-func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight) *answer {
+// refreshOnly asks for a changing answer and sets the flight's result. old is the
+// last one, or nil.
+func (m *Mirror) refreshOnly(ctx context.Context, req goproxy.Request, f *flight, old *answer) *answer {
 	route := m.Route(req.Module.Path)
 	note(ctx, "mirror", "route", route.Why)
 	a := &answer{}
-	old := m.last(req)
 	way := route.Chain.Fetch
 	has := map[string][]string{} // versions by source
 	if req.Kind == goproxy.List && m.settings.Load().Union && route.Chain.Health != nil {

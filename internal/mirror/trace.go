@@ -96,7 +96,7 @@ func (m *Mirror) trace(ctx context.Context, req goproxy.Request, cold bool) Trac
 	defer f.finish()
 	switch {
 	case !req.Immutable():
-		m.refreshOnly(ctx, req, f)
+		m.refreshOnly(ctx, req, f, nil)
 	case req.Kind == goproxy.Zip:
 		m.fetchZip(ctx, req, f, false)
 	default:
