@@ -315,4 +315,3 @@ func BenchmarkHedging(b *testing.B) {
 		<-s.end
 	}
 }
-
