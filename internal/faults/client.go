@@ -70,6 +70,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	x.ctx, x.end = context.WithCancel(context.WithoutCancel(req.Context()))
 	tr := &http.Transport{DisableKeepAlives: true, DisableCompression: true, TLSHandshakeTimeout: handshakeTime}
 	if n, ok := t.next.(*http.Transport); ok {
+		n = n.Clone() // its first request changes its TLS settings, and Clone waits for that
 		tr.TLSHandshakeTimeout, tr.ResponseHeaderTimeout = n.TLSHandshakeTimeout, n.ResponseHeaderTimeout
 		if n.TLSClientConfig != nil {
 			tr.TLSClientConfig = n.TLSClientConfig.Clone()
