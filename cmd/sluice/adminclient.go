@@ -30,6 +30,8 @@ const (
 	// adminTime bounds one call of the API: a planned move takes moveBudget and
 	// what it does before and after.
 	adminTime = moveBudget + 15*time.Second
+	// readTime bounds a call that changes nothing.
+	readTime = 10 * time.Second
 	// maxAdmin bounds what is read of an answer, in bytes.
 	maxAdmin = 32 << 20
 )
@@ -124,6 +126,9 @@ func (e *env) dataIsKnown(l *config.Loaded, err error) bool {
 
 // call asks a server: with a body by POST, else by GET.
 func call[T any](ctx context.Context, p peer, path string, body any) (T, error) {
+	if body == nil {
+		return callFor[T](ctx, p, path, nil, readTime)
+	}
 	return callFor[T](ctx, p, path, body, adminTime)
 }
 

@@ -217,6 +217,7 @@ type parts struct {
 	origin *origin.Origin
 	dbs    []*checksum.DB // those served, and the one verified with
 	chain  *upstream.Chain
+	names  map[string]string // short ones of its sources, by their own
 	mirror mirror.Settings
 	server server.Settings
 }
@@ -270,6 +271,7 @@ func (e *env) build(l *config.Loaded, st localStore, log *slog.Logger) (*world, 
 	}
 	w.parts = p
 	w.live.chain.Store(p.chain)
+	w.live.names.Store(&p.names)
 	w.drills.pinned.Store(unchecked(l))
 	w.mirror = mirror.New(mirror.Config{Store: st, Scratch: os.TempDir(), Log: log}, p.mirror)
 	var ctx context.Context
@@ -323,6 +325,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		return switchedDirect{directSource{p.origin}, &w.live}
 	}
 
+	p.names = map[string]string{}
 	p.chain = &upstream.Chain{Health: w.health, Strategy: upstream.Strategy(l.Sources.Strategy)}
 	if l.Failover == config.Proxies {
 		p.chain.Failover = upstream.Proxies
@@ -343,6 +346,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			}
 			hs := upstream.NewHTTPSource(n, u)
 			src = hs
+			p.names[hs.Name()] = table.Name
 			mirrors = append(mirrors, remote{src: hs, mirror: true, may: w.mayAsk})
 		case goenv.File:
 			dir, err := fileURLPath(entry.URL)
@@ -489,6 +493,7 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	old := w.parts
 	w.parts = p
 	w.live.chain.Store(p.chain)
+	w.live.names.Store(&p.names)
 	w.drills.pinned.Store(unchecked(l))
 	w.mirror.Reload(p.mirror)
 	srv.Reload(p.server)

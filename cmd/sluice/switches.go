@@ -25,9 +25,10 @@ import (
 // live is the part of a world that changes while it runs. It is safe for
 // concurrent use.
 type live struct {
-	chain    atomic.Pointer[upstream.Chain] // of proxy
-	switches *switches.Set                  // nil where nothing can be switched; set before anybody asks
-	now      atomic.Pointer[inForce]        // nil: nothing is switched
+	chain    atomic.Pointer[upstream.Chain]    // of proxy
+	names    atomic.Pointer[map[string]string] // short names of its sources, by their own
+	switches *switches.Set                     // nil where nothing can be switched; set before anybody asks
+	now      atomic.Pointer[inForce]           // nil: nothing is switched
 }
 
 // inForce are the switches as the wiring obeys them: who did each, until when and
@@ -36,6 +37,14 @@ type inForce struct {
 	offline string
 	origin  string
 	off     map[string]string // by source
+}
+
+// short is the name that the configuration gives a source; "" if none.
+func (v *live) short(source string) string {
+	if m := v.names.Load(); m != nil {
+		return (*m)[source]
+	}
+	return ""
 }
 
 func (v *live) force() inForce {
@@ -201,7 +210,8 @@ func (a admin) find(text string) (upstream.Link, error) {
 	var names []string
 	var part []upstream.Link
 	for _, l := range a.links() {
-		if l.Source.Name() == text {
+		short := a.w.live.short(l.Source.Name())
+		if l.Source.Name() == text || short != "" && short == text {
 			return l, nil
 		}
 		names = append(names, l.Source.Name())

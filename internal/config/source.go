@@ -105,7 +105,7 @@ func sourceKeys(s *Source) []Key {
 		{Name: "source.url", Kind: KindURL, Example: "https://a.example", DefaultHelp: "none; it must be there",
 			Help: "the source that the table is about, as it stands in proxy", field: to(&s.URL)},
 		{Name: "source.name", Kind: KindName, Example: "corp", DefaultHelp: "the URL", check: checkName,
-			Help: "short name for display and switches", field: to(&s.Name)},
+			Help: "short name for switches and drills", field: to(&s.Name)},
 		{Name: "source.timeout", Kind: KindDuration, Example: "30s", DefaultHelp: "sources.timeout", min: 1,
 			Help: "the longest that it may make no progress, and the longest that a request waits for its limits", field: to(&s.Timeout)},
 		{Name: "source.connect", Kind: KindDuration, Example: "10s", DefaultHelp: "sources.connect", min: 1,
