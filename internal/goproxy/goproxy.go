@@ -88,7 +88,7 @@ type Request struct {
 }
 
 // IsQuery reports whether r asks what a revision (branch, tag, commit, version
-// prefix) stands for now, as opposed to a fixed version's file.
+// prefix) stands for at present, as opposed to a fixed version's file.
 func (r Request) IsQuery() bool {
 	return r.Kind == Info && !IsCanonical(r.Module)
 }
