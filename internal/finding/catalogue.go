@@ -49,6 +49,8 @@ const (
 	FetchDisabled    Code = "SL-OFF-003" // Disable-Module-Fetch or /cached-only
 	SwitchedOffline  Code = "SL-OFF-004" // sluice switch offline on
 
+	SourceSwitchedOff Code = "SL-OFF-005" // sluice switch SOURCE off
+
 	VCSMissing Code = "SL-VCS-001"
 	VCSFailed  Code = "SL-VCS-002"
 	VCSLogin   Code = "SL-VCS-003" // the repository wants a login
@@ -336,6 +338,13 @@ var entries = [...]Entry{
 		Why:   "Somebody who runs it has switched it so for a while: what it has is served, and nothing is fetched.",
 		Mend:  "wait, or switch it back where it runs",
 		Fix:   []string{"sluice switch", "sluice switch offline off"},
+	},
+	{
+		Code: SourceSwitchedOff, Cause: CauseGOPROXYOff, Severity: Fail,
+		Title: "a module source is switched off, and no other source has this",
+		Why:   "Somebody who runs Sluice has taken the source out of use for a while; the reason stands beside this.",
+		Mend:  "wait, or switch it back where Sluice runs",
+		Fix:   []string{"sluice switch", "sluice switch URL on"},
 	},
 	{
 		Code: VCSMissing, Cause: CauseGitMissingBinary, Severity: Fail,

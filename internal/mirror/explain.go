@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,8 +65,9 @@ func explainWalk(we *upstream.WalkError) (finding.Finding, []string) {
 		details = append(details, worst.Err.Error())
 	}
 	for _, a := range we.Attempts {
-		if a.Err != worst.Err {
-			details = append(details, a.Err.Error())
+		// What a source said each time that it was asked is told once.
+		if text := a.Err.Error(); !slices.Contains(details, text) {
+			details = append(details, text)
 		}
 	}
 	if we.Stopped != "" {
@@ -141,6 +143,8 @@ func sourceCode(a upstream.Attempt) finding.Code {
 		return finding.SourceWrongAnswer
 	}
 	switch {
+	case errors.Is(err, upstream.ErrSwitchedOff):
+		return finding.SourceSwitchedOff
 	case e.Status == 401:
 		return finding.SourceUnauthorized
 	case e.Status == 403 && a.Kind == upstream.Off:

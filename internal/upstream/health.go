@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -315,7 +316,8 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 	silent := func(c *condition) bool { return c.unsaid && now.Sub(c.tried) < unsaidFor }
 	switch lie, lied := s.lies[req.Module.Path]; {
 	case s.off && (s.offUntil.IsZero() || now.Before(s.offUntil)):
-		avoid("it is switched off"+because(s.offWhy), StageLocal)
+		avoid("", StageLocal)
+		v.err.Err = fmt.Errorf("%w%s", ErrSwitchedOff, because(s.offWhy))
 		v.never, v.unsaid, v.known = true, true, true
 	case s.line.down:
 		avoid(s.line.err, s.line.stage)
@@ -340,6 +342,9 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 	}
 	return v
 }
+
+// ErrSwitchedOff says that somebody has taken the source out of use.
+var ErrSwitchedOff = errors.New("it is switched off")
 
 func because(why string) string {
 	if why == "" {
@@ -486,27 +491,27 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		switch {
 		case se.Status == 429 || se.Status == 503 && rest > 0:
 			rest = max(rest, time.Second)
-			a.err, a.stage, a.unsaid, a.status = se.Error(), se.Stage, false, se.Status
+			a.err, a.stage, a.unsaid, a.status = se.reason(), se.Stage, false, se.Status
 			if until := now.Add(rest); until.After(a.rest) {
 				a.rest = until
-				told = append(told, Change{Source: src.Name(), Ask: ask, State: Resting, Why: se.Error() + "; asked to wait " + rest.String(), Stage: se.Stage})
+				told = append(told, Change{Source: src.Name(), Ask: ask, State: Resting, Why: se.reason() + "; asked to wait " + rest.String(), Stage: se.Stage})
 			}
 		case !se.Answered() && se.Stage != StageHTTP, se.Stage == StageProxy, !se.Answered() && !s.answers():
 			if !s.line.down {
-				told = append(told, s.leave(&s.line, "", se.Error(), se.Stage, true, now))
+				told = append(told, s.leave(&s.line, "", se.reason(), se.Stage, true, now))
 			}
 			s.line.tried, s.line.cost = now, e.took
 		case a.down:
-			a.err, a.stage, a.unsaid = se.Error(), se.Stage, !se.Answered()
+			a.err, a.stage, a.unsaid = se.reason(), se.Stage, !se.Answered()
 			if a.unsaid {
 				a.tried = now
 			}
 		case !se.Answered(), errors.Is(se.Err, ErrStalled) && !a.known:
 			a.tried = now
-			told = append(told, s.leave(&a.condition, ask, se.Error(), se.Stage, !se.Answered(), now))
+			told = append(told, s.leave(&a.condition, ask, se.reason(), se.Stage, !se.Answered(), now))
 		default:
 			if a.fails++; a.fails >= failuresAnswered {
-				told = append(told, s.leave(&a.condition, ask, se.Error(), se.Stage, false, now))
+				told = append(told, s.leave(&a.condition, ask, se.reason(), se.Stage, false, now))
 			}
 		}
 	}
@@ -731,7 +736,7 @@ func (h *Health) probe(ctx context.Context, p probing) {
 		}
 		if se != nil && !se.Answered() && se.Stage.early() && !s.line.down {
 			s.line.tried, s.line.cost = now, took
-			told = append(told, s.leave(&s.line, "", se.Error(), se.Stage, true, now))
+			told = append(told, s.leave(&s.line, "", se.reason(), se.Stage, true, now))
 		}
 	default:
 		c := &s.line
@@ -751,7 +756,7 @@ func (h *Health) probe(ctx context.Context, p probing) {
 		if !well {
 			c.fit = 0
 			if se != nil {
-				c.err, c.stage, c.unsaid = se.Error(), se.Stage, !se.Answered()
+				c.err, c.stage, c.unsaid = se.reason(), se.Stage, !se.Answered()
 			}
 			if se == nil || !se.Answered() {
 				c.tried, c.cost = now, took

@@ -85,10 +85,11 @@ type Error struct {
 	recalled bool // it was not asked: this is what is known of it
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.Source + ": " + e.reason() }
+
+// reason is the error without the name of its source.
+func (e *Error) reason() string {
 	var b strings.Builder
-	b.WriteString(e.Source)
-	b.WriteString(": ")
 	switch {
 	case e.Err != nil:
 		b.WriteString(e.Err.Error())
@@ -200,10 +201,18 @@ func (e *WalkError) NotExist() bool {
 // was no "not found", since the sources after it were asked in its place only.
 // If there is none it is the last attempt; false means that nothing was asked.
 func (e *WalkError) Worst() (Attempt, bool) {
-	for _, a := range e.Attempts {
-		if !errors.Is(a.Err, fs.ErrNotExist) {
+	var off *Attempt // says least: somebody wanted it so
+	for i, a := range e.Attempts {
+		switch {
+		case errors.Is(a.Err, fs.ErrNotExist):
+		case !errors.Is(a.Err, ErrSwitchedOff):
 			return a, true
+		case off == nil:
+			off = &e.Attempts[i]
 		}
+	}
+	if off != nil {
+		return *off, true
 	}
 	if len(e.Attempts) == 0 {
 		return Attempt{}, false
