@@ -127,13 +127,14 @@ func (e *env) dataIsKnown(l *config.Loaded, err error) bool {
 // call asks a server: with a body by POST, else by GET.
 func call[T any](ctx context.Context, p peer, path string, body any) (T, error) {
 	if body == nil {
-		return callFor[T](ctx, p, path, nil, readTime)
+		return callFor[T](ctx, p, path, nil, readTime, func() {})
 	}
-	return callFor[T](ctx, p, path, body, adminTime)
+	return callFor[T](ctx, p, path, body, adminTime, func() {})
 }
 
-// callFor is call with a time of its own.
-func callFor[T any](ctx context.Context, p peer, path string, body any, d time.Duration) (ans T, err error) {
+// callFor is call with a time of its own. It calls accepted when the server has
+// begun to do what it was asked for.
+func callFor[T any](ctx context.Context, p peer, path string, body any, d time.Duration, accepted func()) (ans T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	method, rd := http.MethodGet, io.Reader(nil)
@@ -162,6 +163,9 @@ func callFor[T any](ctx context.Context, p peer, path string, body any, d time.D
 		return ans, fmt.Errorf("%s does not answer: %w", p.name, err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		accepted()
+	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAdmin))
 	if err != nil {
 		return ans, fmt.Errorf("%s broke off its answer: %w", p.name, err)

@@ -70,11 +70,12 @@ latest, info, mod, zip, sumdb). --list prints all of them.
 
 With --inside SOURCE and no command, the fault is put into what a running server
 sees of one of its sources, for the time of --for, and what its clients saw is
-reported. It ends at once when this process does, however.
+reported. Ctrl-C ends it sooner and the report comes all the same; if this process
+is killed, it ends at once.
 
 Exit status: 0 the command worked under the fault (through Sluice, if that was
 asked for), or no request of a client failed because of it; 1 it did not, some
-did, or no server runs; 2 misused.`,
+did, no client asked for anything, or no server runs; 2 misused.`,
 		Example: "  sluice drill 503 -- go mod download\n  sluice drill zip:cut=30% --through-sluice -- go mod download\n  sluice drill black-hole --source 2 --for 20s --markdown -- go mod download\n  sluice drill 503 --inside a.example --for 5m --reason 'game day'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := o.form(cmd); err != nil {
@@ -82,15 +83,11 @@ did, or no server runs; 2 misused.`,
 			}
 			return o.args(args, cmd.ArgsLenAtDash())
 		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveDefault
 			}
-			var names []string
-			for _, i := range faults.All() {
-				names = append(names, i.Name+"\t"+i.Doc)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
+			return completeFault(begun), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.list {
@@ -116,15 +113,33 @@ did, or no server runs; 2 misused.`,
 	f.StringVar(&o.remote.tokenFile, "token-file", "", "file with the token of that server; with --inside")
 	f.BoolVar(&o.list, "list", false, "print the faults there are")
 	cmd.RegisterFlagCompletionFunc("for", cobra.NoFileCompletions)
-	for _, name := range []string{"source", "inside", "reason", "server"} {
+	for _, name := range []string{"source", "reason", "server"} {
 		cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
+	cmd.RegisterFlagCompletionFunc("inside", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return e.completeSources(cmd, &o.remote), cobra.ShellCompDirectiveNoFileComp
+	})
 	cmd.MarkFlagFilename("token-file")
 	e.configFlags(cmd, runDefaults())
-	for _, name := range []string{"data", "listen"} { // a drill has its own, and keeps neither
-		f.MarkHidden(name)
-	}
+	// A drill around a command has its own, and keeps neither.
+	f.MarkHidden("listen")
+	f.Lookup("data").Usage = "data directory of the server; with --inside"
 	return cmd
+}
+
+// completeFault are the faults that a word which begins so can become: also those
+// for one kind of request.
+func completeFault(begun string) (names []string) {
+	kind := ""
+	if k, _, ok := strings.Cut(begun, ":"); ok {
+		kind = k + ":"
+	}
+	for _, i := range faults.All() {
+		if _, err := faults.Parse(kind + i.Example); err == nil && (kind == "" || !i.Wire) {
+			names = append(names, kind+i.Name+"\t"+i.Doc)
+		}
+	}
+	return names
 }
 
 // args reads the arguments, of which those behind the dash are the command.

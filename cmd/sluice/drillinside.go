@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,21 +51,33 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 	if err != nil {
 		return err
 	}
-	e.say("%s inside %s for %v; Ctrl-C ends it", o.fault, finding.Redact(o.inside), o.last)
 	req := server.DrillRequest{Source: o.inside, Fault: o.fault, For: o.last.String(), Reason: o.reason, Who: e.who()}
 	all, errs := make([]insideDrill, len(peers)), make([]error, len(peers))
+	var begun sync.Once
 	var wg sync.WaitGroup
 	for i, p := range peers {
 		wg.Go(func() {
-			ans, err := callFor[server.DrillAnswer](ctx, p, "/-/drill", req, o.last+adminTime)
+			// Whoever ends it sooner has a report all the same.
+			call, leave := context.WithCancel(context.WithoutCancel(ctx))
+			defer leave()
+			defer context.AfterFunc(ctx, func() {
+				end := server.DrillEnd{Source: o.inside, Who: req.Who}
+				if _, err := callFor[struct{}](call, p, "/-/drill/end", end, readTime, func() {}); err != nil {
+					leave() // hanging up ends it, too
+				}
+				time.AfterFunc(drillGrace+readTime, leave)
+			})()
+			ans, err := callFor[server.DrillAnswer](call, p, "/-/drill", req, o.last+adminTime, func() {
+				begun.Do(func() { e.say("%s is inside %s for %v; Ctrl-C ends it", o.fault, finding.Redact(o.inside), o.last) })
+			})
 			all[i] = insideDrill{Server: p.name, Answer: &ans}
 			if err != nil {
-				all[i].Answer, all[i].Error, errs[i] = nil, finding.Redact(err.Error()), err
+				all[i].Answer, all[i].Error, errs[i] = nil, finding.Redact(err.Error()), ofPeer(peers, p, err)
 			}
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) }) {
 		return context.Cause(ctx)
 	}
 	if o.json {
@@ -78,6 +91,9 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 			continue
 		}
 		worked = worked && d.Answer.Failed == 0
+		if met := len(d.Answer.During.Requests) + d.Answer.Waiting; met == 0 {
+			worked = false // nothing was tried
+		}
 		if d.Answer.Unkept != "" {
 			e.say("warning: %s", finding.Redact(d.Answer.Unkept))
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ const (
 	recentRequests = 4096
 	// mostTimes is of how many requests in a drill the time is kept.
 	mostTimes = 1 << 16
+	// drillGrace is how long the report waits for requests that are still under
+	// way when the fault is out: a source that was hung answers now.
+	drillGrace = 10 * time.Second
 )
 
 // drills are the faults inside a server's sources. Nothing of them is on disk, so
@@ -43,6 +47,7 @@ type drills struct {
 
 	mu      sync.Mutex // guards the following
 	in      map[string]*fault
+	open    map[time.Time]int // requests under way, by their start
 	stopped bool
 	recent  []sample // a ring
 	next    int      // in it
@@ -54,8 +59,11 @@ type fault struct {
 	fault faults.Fault
 	sw    faults.Switch
 	stop  chan struct{} // closed when the server stops
+	took  chan string   // takes who has ended it
 
 	// Guarded by drills.mu.
+	late   map[time.Time]int // requests that were under way when it was taken out; nil before
+	quiet  chan struct{}     // closed when late is empty
 	met    map[string]int
 	seen   []sample // at most mostTimes
 	counts map[string]int
@@ -107,10 +115,30 @@ func (d *drills) wrap(source string, rt http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// seen takes note of a request of a client.
-func (d *drills) seen(v server.Seen) {
+// Began implements server.Watcher.
+func (d *drills) Began(start time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.open == nil {
+		d.open = map[time.Time]int{}
+	}
+	d.open[start]++
+}
+
+// less takes one from a count, which is gone at 0.
+func less(counts map[time.Time]int, at time.Time) {
+	if n := counts[at]; n > 1 {
+		counts[at] = n - 1
+	} else {
+		delete(counts, at)
+	}
+}
+
+// Ended implements server.Watcher.
+func (d *drills) Ended(v server.Seen) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	less(d.open, v.Start)
 	s := sample{v.Start, v.Took, v.Outcome}
 	if len(d.recent) < recentRequests {
 		d.recent = append(d.recent, s)
@@ -119,6 +147,14 @@ func (d *drills) seen(v server.Seen) {
 	}
 	d.next = (d.next + 1) % recentRequests
 	for source, f := range d.in {
+		if f.late != nil {
+			if f.late[v.Start] == 0 {
+				continue // it began after the fault
+			}
+			if less(f.late, v.Start); len(f.late) == 0 {
+				close(f.quiet)
+			}
+		}
 		f.counts[v.Outcome]++
 		if len(f.seen) < mostTimes {
 			f.seen = append(f.seen, s)
@@ -126,7 +162,7 @@ func (d *drills) seen(v server.Seen) {
 		switch {
 		case f.failedFor(v, source):
 			f.failed++
-		case v.Outcome == "missing" && asked(v.Err, source, true) && slices.Contains([]string{"404", "404-html", "410", "stale"}, f.fault.Name):
+		case v.Outcome == "missing" && f.denies() && asked(v.Err, source, true):
 			f.doubt++
 		}
 	}
@@ -142,7 +178,12 @@ func (f *fault) failedFor(v server.Seen, source string) bool {
 	case errors.Is(v.Err, checksum.ErrUnreachable):
 		return f.met["sumdb"] > 0
 	}
-	return asked(v.Err, source, false)
+	return asked(v.Err, source, false) || f.denies() && asked(v.Err, source, true)
+}
+
+// denies reports whether the fault says of things that they do not exist.
+func (f *fault) denies() bool {
+	return slices.Contains([]string{"404", "404-html", "410", "stale"}, f.fault.Name)
 }
 
 // asked reports whether source was asked in vain, and said so or not that what
@@ -182,7 +223,7 @@ func (d *drills) begin(source string, ft faults.Fault) (f *fault, before []sampl
 	if d.stopped || d.in[source] != nil {
 		return nil, nil
 	}
-	f = &fault{fault: ft, stop: make(chan struct{}), met: map[string]int{}, counts: map[string]int{}}
+	f = &fault{fault: ft, stop: make(chan struct{}), took: make(chan string, 1), quiet: make(chan struct{}), met: map[string]int{}, counts: map[string]int{}}
 	f.sw.Set(ft)
 	if d.in == nil {
 		d.in = map[string]*fault{}
@@ -190,6 +231,17 @@ func (d *drills) begin(source string, ft faults.Fault) (f *fault, before []sampl
 	d.in[source] = f
 	d.under.Add(1)
 	return f, slices.Clone(d.recent)
+}
+
+// takeOut ends a fault, and knows from then on which requests met it at most.
+func (d *drills) takeOut(f *fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f.sw.Clear()
+	if f.late = maps.Clone(d.open); len(f.late) == 0 {
+		f.late = map[time.Time]int{}
+		close(f.quiet)
+	}
 }
 
 // end forgets a fault that has been taken out.
@@ -215,7 +267,7 @@ func (d *drills) stop() {
 }
 
 // Drill implements server.Admin.
-func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string) (ans server.DrillAnswer, err error) {
+func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, begun func()) (ans server.DrillAnswer, err error) {
 	fail := func(cause server.AdminCause, hint, format string, args ...any) error {
 		return &server.AdminError{Cause: cause, Text: fmt.Sprintf(format, args...), Hint: hint}
 	}
@@ -266,7 +318,7 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string) (
 	first := count()
 	f, before := d.begin(name, ft)
 	if f == nil {
-		return ans, fail(server.Clashing, "wait for its end", "a drill inside %s is under way, or the server stops", name)
+		return ans, fail(server.Clashing, "wait for its end, or end it by POST /-/drill/end", "a drill inside %s is under way, or the server stops", name)
 	}
 	defer d.end(name)
 	defer restore()    // the answer needs it sooner, a panic only then
@@ -274,18 +326,29 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string) (
 	began := time.Now()
 	entry := switches.Entry{Event: switches.EventBegun, What: "drill " + ft.String() + " inside " + name, Who: req.Who, Via: via, Reason: req.Reason, Until: began.Add(last)}
 	unkept := a.w.live.switches.Record(entry)
+	begun()
 	over := time.NewTimer(time.Until(began.Add(last)))
 	defer over.Stop()
 	select {
 	case <-over.C:
 		ans.Ended = "its time was over"
+	case who := <-f.took:
+		ans.Ended = cmp.Or(who, "somebody") + " ended it"
 	case <-ctx.Done():
 		ans.Ended = "who asked for it went away"
 	case <-f.stop:
 		ans.Ended = "the server stops"
 	}
-	f.sw.Clear()
+	d.takeOut(f)
 	lasted := time.Since(began)
+	grace := time.NewTimer(drillGrace)
+	defer grace.Stop()
+	select {
+	case <-f.quiet:
+	case <-grace.C:
+	case <-ctx.Done():
+	case <-f.stop:
+	}
 	last2 := count()
 	restore()
 	entry.Event, entry.Reason, entry.Until = switches.EventEnded, ans.Ended, time.Time{}
@@ -301,10 +364,36 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string) (
 	defer d.mu.Unlock()
 	ans.During = served(f.counts, f.seen)
 	ans.Failed, ans.Doubt, ans.Met = f.failed, f.doubt, maps.Clone(f.met)
+	for _, n := range f.late {
+		ans.Waiting += n
+	}
 	ans.Logged = append([]string{}, f.logged...)
 	ans.Before = d.before(before, began, lasted)
 	ans.Verdict = drillVerdict(ans)
 	return ans, nil
+}
+
+// EndDrill implements server.Admin.
+func (a admin) EndDrill(req server.DrillEnd) error {
+	if err := switches.Plain(req.Who, ""); err != nil {
+		return &server.AdminError{Cause: server.Mistaken, Text: err.Error()}
+	}
+	link, err := a.find(req.Source)
+	if err != nil {
+		return err
+	}
+	d := &a.w.drills
+	d.mu.Lock()
+	f := d.in[link.Source.Name()]
+	d.mu.Unlock()
+	if f == nil {
+		return &server.AdminError{Cause: server.Unknown, Text: "no drill is inside " + link.Source.Name()}
+	}
+	select {
+	case f.took <- req.Who:
+	default: // somebody else was first
+	}
+	return nil
 }
 
 // before is what clients saw in as long a time before a drill; nil if not all of
@@ -364,7 +453,7 @@ func drillVerdict(a server.DrillAnswer) string {
 	}
 	var text string
 	switch {
-	case all == 0:
+	case all == 0 && a.Waiting == 0:
 		text = "no client asked for a module while it lasted"
 	case a.Failed == 0:
 		text = fmt.Sprintf("of %s of clients, none failed because of it", plural(all, "request"))
@@ -376,6 +465,9 @@ func drillVerdict(a server.DrillAnswer) string {
 	}
 	if a.Doubt > 0 {
 		text += fmt.Sprintf("; %d were told \"not found\" after the source had said so, true or not", a.Doubt)
+	}
+	if a.Waiting > 0 {
+		text += fmt.Sprintf("; %s still had no answer %v after its end", plural(a.Waiting, "request"), drillGrace)
 	}
 	return text
 }

@@ -102,13 +102,14 @@ func TestARequestFailedForADrillIfItsSourceWasAskedInVain(t *testing.T) {
 		{"another stood in", server.Seen{Outcome: "fetched", Source: "b"}, 0, 0},
 		{"broken off", server.Seen{Outcome: "failed", Source: "a"}, 1, 0},
 		{"broken off by another", server.Seen{Outcome: "failed", Source: "b"}, 0, 0},
+		{"not found by it, and the other is dead", server.Seen{Outcome: "failed", Err: walk("a", fs.ErrNotExist)}, 1, 0},
 		{"not found", server.Seen{Outcome: "missing", Err: walk("a", fs.ErrNotExist)}, 0, 1},
 		{"no database, which was not asked there", server.Seen{Outcome: "failed", Err: checksum.ErrUnreachable}, 0, 0},
 		{"our own trouble", server.Seen{Outcome: "failed", Err: dead}, 0, 0},
 	} {
 		var d drills
 		f, _ := d.begin("a", mustFault(t, "404"))
-		d.seen(tt.v)
+		d.Ended(tt.v)
 		if f.failed != tt.failed || f.doubt != tt.doubt || f.counts[tt.v.Outcome] != 1 {
 			t.Errorf("%s: %d failed, %d in doubt", tt.name, f.failed, f.doubt)
 		}
@@ -118,7 +119,7 @@ func TestARequestFailedForADrillIfItsSourceWasAskedInVain(t *testing.T) {
 func TestWhatWasBeforeADrillIsToldOnlyIfAllOfItIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := drills{born: time.Now()}
-		hit := func() { d.seen(server.Seen{Outcome: "hit", Start: time.Now(), Took: time.Millisecond}) }
+		hit := func() { d.Ended(server.Seen{Outcome: "hit", Start: time.Now(), Took: time.Millisecond}) }
 		hit()
 		time.Sleep(time.Minute)
 		hit()
@@ -137,4 +138,40 @@ func TestWhatWasBeforeADrillIsToldOnlyIfAllOfItIsKnown(t *testing.T) {
 			t.Errorf("what was forgotten is told: %+v", b)
 		}
 	})
+}
+
+func TestWhatIsUnderWayWhenADrillEndsBelongsToIt(t *testing.T) {
+	now := time.Now()
+	dead := &upstream.WalkError{Attempts: []upstream.Attempt{{Source: "a", Err: errors.New("dead")}}}
+	over := func(start time.Time) server.Seen {
+		return server.Seen{Outcome: "failed", Err: dead, Start: start}
+	}
+	var d drills
+	f, _ := d.begin("a", mustFault(t, "hang"))
+	first, second, after := now, now.Add(1), now.Add(2)
+	d.Began(first)
+	d.Began(second)
+	d.Began(second)
+	d.Ended(over(second))
+	d.takeOut(f)
+	d.Began(after)
+	d.Ended(over(after))
+	d.Ended(over(second))
+	select {
+	case <-f.quiet:
+		t.Error("nothing is waited for, with a request under way")
+	default:
+	}
+	if f.failed != 2 || f.late[first] != 1 {
+		t.Errorf("%d failed, late %v", f.failed, f.late)
+	}
+	d.Ended(over(first))
+	<-f.quiet
+	if f.failed != 3 || f.counts["failed"] != 3 || len(d.open) != 0 {
+		t.Errorf("%d failed, counts %v, open %v", f.failed, f.counts, d.open)
+	}
+	d.end("a")
+	f, _ = d.begin("a", mustFault(t, "hang"))
+	d.takeOut(f)
+	<-f.quiet
 }

@@ -197,7 +197,7 @@ func (w *world) server(l *config.Loaded) *server.Server {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return server.New(server.Config{
 		Mirror: w.mirror, Log: w.log, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
-		Admin: w.admin(), Seen: w.drills.seen, Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
+		Admin: w.admin(), Watch: &w.drills, Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}, w.parts.server)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,8 +75,8 @@ Exit status: 0 done, 1 it was not fenced off or no server runs, 2 misused.`,
 					switch {
 					case len(s.Lies) == 0:
 					case len(args) == 0:
-						names = append(names, s.Name)
-					case len(args) == 1 && strings.Contains(s.Name, args[0]):
+						names = append(names, cmp.Or(s.Called, s.Name))
+					case len(args) == 1 && (s.Called == args[0] || strings.Contains(s.Name, args[0])):
 						for m := range s.Lies {
 							names = append(names, m)
 						}
@@ -117,7 +118,7 @@ func runPardon(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteFl
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			failed = append(failed, err)
+			failed = append(failed, ofPeer(peers, p, err))
 			all = append(all, pardoned{Server: p.name, Error: finding.Redact(err.Error())})
 			continue
 		}
@@ -204,7 +205,7 @@ func (e *env) sourcesNow(ctx context.Context, cmd *cobra.Command, remote *remote
 	for _, p := range peers {
 		ans, err := call[server.SourcesAnswer](ctx, p, "/-/sources", nil)
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, ofPeer(peers, p, err))
 			all = append(all, shown{Server: p.name, Error: finding.Redact(err.Error())})
 			continue
 		}
@@ -248,6 +249,9 @@ func sourceTable(ans server.SourcesAnswer, now time.Time, width int, colours boo
 			row[i] = "-"
 		}
 		row[colSource], row[colState] = finding.Redact(s.Name), s.State
+		if s.Called != "" {
+			row[colSource] = s.Called + " " + row[colSource]
+		}
 		if s.Preferred {
 			row[colState] += ", first"
 		}
@@ -306,7 +310,7 @@ func sourceTable(ans server.SourcesAnswer, now time.Time, width int, colours boo
 			if n != "" {
 				n = strings.ReplaceAll(finding.Redact(n), "\n", "; ")
 				// What it is about stands above.
-				lines = append(lines, shorten("  "+strings.Replace(n, rows[i+1][colSource]+": ", "", 1), width))
+				lines = append(lines, shorten("  "+strings.Replace(n, finding.Redact(s.Name)+": ", "", 1), width))
 			}
 		}
 	}

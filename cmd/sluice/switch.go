@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,18 +94,21 @@ func switchRequest(args []string) (req server.SwitchRequest, err error) {
 	return req, nil
 }
 
-func (e *env) completeSwitch(cmd *cobra.Command, remote *remoteFlags, args []string) []string {
-	sources := func() (names []string) {
-		list, _ := e.peers(cmd, remote)
-		for _, p := range list {
-			if ans, err := call[server.SourcesAnswer](cmd.Context(), p, "/-/sources", nil); err == nil {
-				for _, s := range ans.Sources {
-					names = append(names, s.Name+"\tsource, "+s.State)
-				}
+// completeSources are the names of the sources that the servers have.
+func (e *env) completeSources(cmd *cobra.Command, remote *remoteFlags) (names []string) {
+	list, _ := e.peers(cmd, remote)
+	for _, p := range list {
+		if ans, err := call[server.SourcesAnswer](cmd.Context(), p, "/-/sources", nil); err == nil {
+			for _, s := range ans.Sources {
+				names = append(names, cmp.Or(s.Called, s.Name)+"\tsource, "+s.State)
 			}
 		}
-		return names
 	}
+	return names
+}
+
+func (e *env) completeSwitch(cmd *cobra.Command, remote *remoteFlags, args []string) []string {
+	sources := func() []string { return e.completeSources(cmd, remote) }
 	switch {
 	case len(args) == 0:
 		return append([]string{"look-ahead\tfetching ahead", "origin\tversion control", "offline\tnothing is fetched", "prefer\tmove to another source"}, sources()...)
@@ -157,7 +161,7 @@ func runSwitch(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteFl
 		s := switched{Server: p.name, Answer: &ans}
 		if err != nil {
 			s.Answer, s.Error, s.Steps = nil, finding.Redact(err.Error()), stepsOf(err)
-			failed = append(failed, err)
+			failed = append(failed, ofPeer(peers, p, err))
 		}
 		all = append(all, s)
 		if asJSON {
@@ -193,6 +197,18 @@ func (e *env) failures(failed []error, of int) error {
 	return failed[len(failed)-1]
 }
 
+// ofPeer says whose error it is, where several servers were asked.
+func ofPeer(peers []peer, p peer, err error) error {
+	if len(peers) < 2 {
+		return err
+	}
+	named := fmt.Errorf("%s: %w", p.name, err)
+	if ee, ok := errors.AsType[*exitError](err); ok {
+		return &exitError{status: ee.status, err: named, hint: ee.hint}
+	}
+	return named
+}
+
 func peerPrefix(peers []peer, pid int) string {
 	if len(peers) < 2 {
 		return ""
@@ -223,7 +239,7 @@ func (e *env) listSwitches(ctx context.Context, peers []peer, asJSON bool) error
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			failed = append(failed, err)
+			failed = append(failed, ofPeer(peers, p, err))
 			all = append(all, listed{Server: p.name, Error: finding.Redact(err.Error())})
 			continue
 		}

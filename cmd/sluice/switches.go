@@ -172,7 +172,7 @@ func (a admin) SourceStatus() server.SourcesAnswer {
 	var all uint64
 	for _, l := range a.links() {
 		s := server.StatusOf(a.w.health.Report(l.Source.Name()), l.Source.Kind())
-		s.Preferred = s.Name == prefer
+		s.Preferred, s.Called = s.Name == prefer, a.w.live.short(s.Name)
 		if sw, ok := a.w.live.switches.Find(switches.Source, s.Name); ok {
 			s.Since, s.Why = sw.Since, "switched off "+sw.By()
 		}

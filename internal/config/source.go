@@ -491,6 +491,8 @@ func checkName(s string) error {
 		return errors.New("only letters, digits, and - _ . may be in it")
 	case s == "direct" || s == "off":
 		return fmt.Errorf("%q is a word of proxy lists; choose another name", s)
+	case slices.Contains([]string{"source", "prefer", "none", "look-ahead", "origin", "offline", "on"}, s):
+		return fmt.Errorf("%q is a word of sluice switch; choose another name", s)
 	}
 	return nil
 }

@@ -177,6 +177,7 @@ func TestEachMistakeInASourcesTableHasItsSentence(t *testing.T) {
 		{table("name='x'\n[[source]]\nurl='https://b.example'\nname='x'"), `sluice.toml:7: source.name: the source at sluice.toml:4 is called "x" already`},
 		{table("name='a b'"), "only letters, digits, and - _ ."},
 		{table("name='direct'"), "is a word of proxy lists"},
+		{table("name='offline'"), "is a word of sluice switch"},
 		{table("timout='5s'"), `sluice.toml:4: source.timout: there is no such key; remove it (did you mean "source.timeout"?)`},
 		{table("password='hush'"), `did you mean "source.password_file"?`},
 		{table("listen=':1'"), "listen does not belong to [[source]]"},

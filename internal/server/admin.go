@@ -32,9 +32,12 @@ type Admin interface {
 	Switch(ctx context.Context, req SwitchRequest, via string) (SwitchAnswer, error)
 	// Pardon lets a source back that was fenced off.
 	Pardon(req PardonRequest, via string) (PardonAnswer, error)
-	// Drill keeps a fault inside a source until its time is over, ctx ends or the
-	// server stops, and then reports.
-	Drill(ctx context.Context, req DrillRequest, via string) (DrillAnswer, error)
+	// Drill keeps a fault inside a source until its time is over, EndDrill or ctx
+	// ends it or the server stops, and then reports. It calls begun when the fault
+	// is in; after that it does not fail.
+	Drill(ctx context.Context, req DrillRequest, via string, begun func()) (DrillAnswer, error)
+	// EndDrill ends the drill inside a source; Drill then returns.
+	EndDrill(req DrillEnd) error
 }
 
 // A SourcesAnswer is that of GET /-/sources.
@@ -50,8 +53,9 @@ type SourcesAnswer struct {
 // or null.
 type SourceStatus struct {
 	Name      string            `json:"name"`
-	Kind      string            `json:"kind"`  // proxy, tree, direct or off
-	State     string            `json:"state"` // unknown, up, suspect, down, resting or off
+	Called    string            `json:"called,omitempty"` // by its [[source]] table
+	Kind      string            `json:"kind"`             // proxy, tree, direct or off
+	State     string            `json:"state"`            // unknown, up, suspect, down, resting or off
 	Since     time.Time         `json:"since,omitzero"`
 	Why       string            `json:"why,omitempty"`
 	Stage     string            `json:"stage,omitempty"` // at which it last failed
@@ -170,6 +174,12 @@ type DrillRequest struct {
 	Who    string `json:"who,omitempty"`
 }
 
+// A DrillEnd is the body of POST /-/drill/end.
+type DrillEnd struct {
+	Source string `json:"source"`
+	Who    string `json:"who,omitempty"`
+}
+
 // A DrillAnswer is that of POST /-/drill: what was seen while the fault was in.
 type DrillAnswer struct {
 	PID     int            `json:"pid"`
@@ -183,6 +193,7 @@ type DrillAnswer struct {
 	Before  *Served        `json:"before,omitempty"` // in as long a time before; null if that is not known
 	Failed  int            `json:"failed"`           // requests of clients that failed because of it
 	Doubt   int            `json:"missing"`          // that were told "not found" after the source had said so
+	Waiting int            `json:"waiting"`          // that had no answer yet when this was written
 	Met     map[string]int `json:"met"`              // requests to the source that met the fault, by kind
 	Asked   Asked          `json:"asked"`
 	Logged  []string       `json:"logged"` // of the source, by its health
@@ -316,9 +327,15 @@ func (s *Server) admin(x *exchange) bool {
 			x.methods("POST")
 			break
 		}
-		post(x, func(req DrillRequest) (any, error) { return s.c.Admin.Drill(r.Context(), req, via) })
+		post(x, func(req DrillRequest) (any, error) { return s.c.Admin.Drill(r.Context(), req, via, x.accept) })
+	case "drill/end":
+		if r.Method != http.MethodPost {
+			x.methods("POST")
+			break
+		}
+		post(x, func(req DrillEnd) (any, error) { return struct{}{}, s.c.Admin.EndDrill(req) })
 	default:
-		x.adminFail(http.StatusNotFound, &AdminError{Text: "the API has no " + strconv.Quote(r.URL.Path), Hint: "it has /-/sources, /-/sources/pardon, /-/switches and /-/drill; docs/admin.md describes them"})
+		x.adminFail(http.StatusNotFound, &AdminError{Text: "the API has no " + strconv.Quote(r.URL.Path), Hint: "it has /-/sources, /-/sources/pardon, /-/switches, /-/drill and /-/drill/end; docs/admin.md describes them"})
 	}
 	return true
 }
@@ -392,17 +409,30 @@ func (x *exchange) adminFail(status int, e *AdminError) {
 	x.json(status, c)
 }
 
+// accept sends the header of an answer that takes its time: what was asked for
+// is being done.
+func (x *exchange) accept() {
+	h := x.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // a proxy in between is not to wait for the body
+	x.WriteHeader(http.StatusOK)
+	x.rc.Flush() // its failure is that of the next write
+}
+
 func (x *exchange) json(status int, v any) {
 	body, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	h := x.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
-	x.WriteHeader(status)
+	if x.status == 0 {
+		h := x.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Length", strconv.Itoa(len(body)+1))
+		x.WriteHeader(status)
+	}
 	if x.r.Method != http.MethodHead {
 		x.Write(append(body, '\n'))
 	}

@@ -24,6 +24,7 @@ type fakeAdmin struct {
 	err   error
 
 	drilled chan error // nil: a drill is over at once; else told that one began, and by what it ended
+	ended   chan server.DrillEnd
 }
 
 func (a *fakeAdmin) SourceStatus() server.SourcesAnswer {
@@ -228,13 +229,62 @@ func TestTheLocalSocketNeedsNoTokenAndHasTheAPIOnly(t *testing.T) {
 	}
 }
 
-func (a *fakeAdmin) Drill(ctx context.Context, req server.DrillRequest, via string) (server.DrillAnswer, error) {
+func (a *fakeAdmin) Drill(ctx context.Context, req server.DrillRequest, via string, begun func()) (server.DrillAnswer, error) {
 	if a.drilled != nil {
 		a.drilled <- nil
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-a.ended:
+			begun()
+		}
 		a.drilled <- context.Cause(ctx)
 	}
 	return server.DrillAnswer{PID: 7, Fault: req.Fault, Source: req.Source}, a.err
+}
+
+func (a *fakeAdmin) EndDrill(req server.DrillEnd) error {
+	if req.Source != "a" {
+		return &server.AdminError{Cause: server.Unknown, Text: "no drill is inside " + req.Source}
+	}
+	a.ended <- req
+	return nil
+}
+
+func TestADrillThatIsAcceptedIsSaidToBeSoBeforeItIsOver(t *testing.T) {
+	admin := &fakeAdmin{drilled: make(chan error), ended: make(chan server.DrillEnd)}
+	r := adminRig(t, admin, true)
+	post := func(path, body string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", r.base+path, strings.NewReader(body))
+		if err == nil {
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Authorization", "Bearer "+secret)
+			var resp *http.Response
+			if resp, err = r.client.Do(req); err == nil {
+				t.Cleanup(func() { resp.Body.Close() })
+				return resp
+			}
+		}
+		t.Error(err)
+		return &http.Response{Status: "none", Body: http.NoBody}
+	}
+	head := make(chan *http.Response, 1)
+	go func() { head <- post("/-/drill", `{"source":"a","fault":"503","for":"1h"}`) }()
+	<-admin.drilled
+	if got := post("/-/drill/end", `{"source":"b"}`); got.StatusCode != 404 {
+		t.Errorf("a drill that is not there was ended: %s", got.Status)
+	}
+	go post("/-/drill/end", `{"source":"a","who":"ann"}`)
+	resp := <-head // while the drill is still held up
+	if resp.StatusCode != 200 || resp.ContentLength != -1 {
+		t.Errorf("accepted: %s, %d bytes", resp.Status, resp.ContentLength)
+	}
+	if err := <-admin.drilled; err != nil {
+		t.Errorf("the drill ended by %v", err)
+	}
+	var ans server.DrillAnswer
+	if err := json.NewDecoder(resp.Body).Decode(&ans); err != nil || ans.Fault != "503" {
+		t.Errorf("the report is %+v, %v", ans, err)
+	}
 }
 
 func TestADrillIsToldThatWhoAskedForItIsGone(t *testing.T) {

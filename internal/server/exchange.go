@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/mod/module"
+
 	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
@@ -43,6 +45,15 @@ type exchange struct {
 	torn    bool // the answer was broken off, and not by the client
 }
 
+// A Watcher is told of each request for a module file.
+type Watcher interface {
+	// Began is called when it is known what is asked for; start tells requests
+	// apart as well as it can.
+	Began(start time.Time)
+	// Ended is called once for each Began.
+	Ended(Seen)
+}
+
 // A Seen is what a client saw of a request for a module file.
 type Seen struct {
 	Outcome string // as mirror.Outcome; "failed" also if the answer was broken off
@@ -52,19 +63,27 @@ type Seen struct {
 	Took    time.Duration
 }
 
+// names takes note of the module that a request is about.
+func (x *exchange) names(m module.Version) {
+	x.module, x.version = m.Path, m.Version
+	if x.s.c.Watch != nil {
+		x.s.c.Watch.Began(x.start)
+	}
+}
+
 // seen tells of a request that is over.
 func (x *exchange) seen() {
-	if x.s.c.Seen == nil || x.module == "" || x.outcome == "" {
+	if x.s.c.Watch == nil || x.module == "" {
 		return
 	}
 	v := Seen{x.outcome, x.source, x.err, x.start, time.Since(x.start)}
 	switch {
 	case x.left:
 		v.Outcome = "left"
-	case x.torn:
+	case x.torn, x.outcome == "":
 		v.Outcome = "failed"
 	}
-	x.s.c.Seen(v)
+	x.s.c.Watch.Ended(v)
 }
 
 // chunk is how many bytes one write deadline covers: few enough that a client

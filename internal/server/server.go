@@ -77,7 +77,7 @@ type Config struct {
 	Store   func() error  // writes, reads and removes a probe object; nil error if the store works
 	Metrics http.Handler  // at /metrics
 	Admin   Admin         // behind the API under /-/; nil: there is none
-	Seen    func(Seen)    // is told of each request for a module file that is over; nil: nobody is
+	Watch   Watcher       // of requests for module files; nil: nobody watches
 }
 
 // A Server serves go commands. It is safe for concurrent use.
@@ -233,7 +233,8 @@ func (s *Server) module(x *exchange, p string) {
 		x.fail(err)
 		return
 	}
-	x.kind, x.module, x.version = req.Kind.String(), req.Module.Path, req.Module.Version
+	x.kind = req.Kind.String()
+	x.names(req.Module)
 	// A client of HTTP/1.0 could not tell a broken transfer of unknown length
 	// from a whole one, and a HEAD has no body to break off.
 	o.Whole = r.Header.Get("Range") != "" || !r.ProtoAtLeast(1, 1) || r.Method == http.MethodHead
@@ -333,7 +334,7 @@ func (s *Server) sumdb(x *exchange, rest string) {
 			x.fail(err)
 			return
 		}
-		x.module, x.version = mod.Path, mod.Version
+		x.names(mod)
 		if set.Private != nil && set.Private(mod.Path) {
 			x.outcome = "refused"
 			f := finding.Of(finding.SumDBPrivate).With(finding.StandInPattern, mod.Path).With(finding.StandInModule, mod.Path)
