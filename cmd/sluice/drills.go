@@ -244,6 +244,13 @@ func (d *drills) takeOut(f *fault) {
 	}
 }
 
+// sources are those that have a drill.
+func (d *drills) sources() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.in))
+}
+
 // end forgets a fault that has been taken out.
 func (d *drills) end(source string) {
 	d.mu.Lock()

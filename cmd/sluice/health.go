@@ -6,14 +6,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/modsluice/sluice/internal/config"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
-// healthFile keeps what is known of the sources across restarts, as a hint. Of
-// several processes on one directory, the last to stop is believed.
+// healthFile keeps what is known of the sources across restarts: as a hint, of
+// which the last process to stop is believed, and where they are fenced off.
 func (w *world) healthFile() string { return filepath.Join(w.store.Dir(), ".sluice", "health.json") }
 
 // newHealth makes the record of how the sources do, which begins with what the
@@ -41,8 +42,11 @@ func (w *world) saveHealth() {
 	if w.store.Writable() != nil {
 		return
 	}
-	data, err := w.health.Save()
+	w.saving.Lock()
+	defer w.saving.Unlock()
 	name := w.healthFile()
+	before, _ := os.ReadFile(name)
+	data, err := w.health.Save(before, w.drills.sources()...)
 	if err == nil {
 		// A torn one is read as none; it is a hint.
 		err = errors.Join(os.WriteFile(name+".new", data, 0o600), os.Rename(name+".new", name))
@@ -61,6 +65,9 @@ func (w *world) sourceChanged(c upstream.Change) {
 	w.drills.changed(c)
 	if c.Why != "" {
 		attrs = append(attrs, slog.String("why", finding.Redact(c.Why)))
+	}
+	if c.State == upstream.Down && c.Stage == upstream.StageContent && !slices.Contains(w.drills.sources(), c.Source) {
+		w.saveHealth() // a crash is not to let a liar back
 	}
 	switch c.State {
 	case upstream.Up:

@@ -440,6 +440,7 @@ func (a admin) Pardon(req server.PardonRequest, via string) (server.PardonAnswer
 		return server.PardonAnswer{}, &server.AdminError{Cause: server.Unknown, Text: name + " is not fenced off for " + what, Hint: "sluice sources shows which sources are"}
 	}
 	ans := server.PardonAnswer{PID: os.Getpid(), Source: name, Pardoned: a.w.health.Pardon(name, req.Module)}
+	a.w.saveHealth()
 	what := "source " + name
 	if req.Module != "" {
 		what += " for " + req.Module

@@ -153,7 +153,13 @@ func (s *sourceHealth) lack(m module.Version, asked time.Time) {
 	g, ok := s.lacks[m]
 	if !ok {
 		if len(s.lacks) >= maxNoted {
-			return
+			if asked.IsZero() {
+				return
+			}
+			for old := range s.lacks { // any of them makes room: that spares a question, no more
+				delete(s.lacks, old)
+				break
+			}
 		}
 		g.since = time.Now()
 	}

@@ -155,9 +155,12 @@ type sourceHealth struct {
 	asks   map[Ask]*askHealth
 	tokens float64
 	busy   int
-	lies   map[string]note        // by module path
-	lacks  map[module.Version]gap // versions that others have
-	behind note                   // when its list last went backwards
+	lies   map[string]note // by module path
+	// pardoned are the lies that were forgotten, and when: other processes may
+	// have written of them before.
+	pardoned map[string]time.Time
+	lacks    map[module.Version]gap // versions that others have
+	behind   note                   // when its list last went backwards
 
 	off      bool
 	offUntil time.Time // zero: for good
@@ -201,6 +204,26 @@ type askHealth struct {
 type note struct {
 	at  time.Time
 	why string
+	own bool // this process saw it, and did not read of it
+}
+
+// fence takes note of a lie. Where there are too many, one whose time is over
+// makes room, or else the oldest.
+func (s *sourceHealth) fence(path string, n note) {
+	if _, ok := s.lies[path]; !ok && len(s.lies) >= maxNoted {
+		delete(s.lies, slices.MinFunc(slices.Collect(maps.Keys(s.lies)), func(a, b string) int { return s.lies[a].at.Compare(s.lies[b].at) }))
+	}
+	s.lies[path] = n
+	delete(s.pardoned, path)
+}
+
+// pardon forgets a lie, for good.
+func (s *sourceHealth) pardon(path string) {
+	delete(s.lies, path)
+	if s.pardoned == nil {
+		s.pardoned = map[string]time.Time{}
+	}
+	s.pardoned[path] = time.Now()
 }
 
 // A window keeps the latest of many measurements.
@@ -478,9 +501,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	case e.lie != nil:
 		s.failed++
 		s.last = now
-		if len(s.lies) < maxNoted {
-			s.lies[req.Module.Path] = note{now, e.lie.Error()}
-		}
+		s.fence(req.Module.Path, note{now, e.lie.Error(), true})
 		told = append(told, Change{Source: src.Name(), Ask: ask, State: Down, Why: "fenced off for " + req.Module.Path + ": " + e.lie.Error(), Stage: StageContent})
 	case se == nil || se.Status == 401 || se.Status == 403:
 		s.last = now // a refusal is an answer
@@ -568,7 +589,7 @@ func (h *Health) lacks(src Source, m module.Version) {
 func (h *Health) WentBackwards(source, what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.named(source).behind = note{time.Now(), what}
+	h.named(source).behind = note{at: time.Now(), why: what}
 }
 
 // jitter is d, or up to a fifth more or less.
@@ -863,7 +884,7 @@ func (h *Health) Pardon(source, path string) (n int) {
 	}
 	for p := range s.lies {
 		if path == "" || p == path {
-			delete(s.lies, p)
+			s.pardon(p)
 			n++
 		}
 	}
@@ -971,13 +992,38 @@ type hint struct {
 	Stage  Stage     `json:",omitempty"`
 	Path   string    `json:",omitempty"` // of the question to probe with
 	Took   []float64 `json:",omitempty"` // seconds
+	Module string    `json:",omitempty"` // path of one that it is fenced off for, Since then and since it gave Err
 }
 
-// Save is what Load reads.
-func (h *Health) Save() ([]byte, error) {
+// Save is what Load reads. before is what was saved last, by this process or
+// another: the fences of others stay, and those that others have taken away
+// do not come back. The lies of the sources without are left out, since they are
+// not theirs.
+func (h *Health) Save(before []byte, without ...string) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := []hint{}
+	var old []hint
+	if json.Unmarshal(before, &old) == nil {
+		for _, x := range old {
+			if x.Module == "" || !h.fences(x) {
+				continue
+			}
+			s := h.sources[x.Source]
+			if s != nil && (s.lies[x.Module].own || !x.Since.After(s.pardoned[x.Module])) {
+				continue
+			}
+			list = append(list, x)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.sources)) {
+		s := h.sources[name]
+		for _, p := range slices.Sorted(maps.Keys(s.lies)) {
+			if n := s.lies[p]; n.own && !slices.Contains(without, name) {
+				list = append(list, hint{Source: name, Module: p, Since: n.at, Err: n.why})
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(h.sources)) {
 		s := h.sources[name]
 		if s.line.down && s.line.req.Kind != 0 {
@@ -997,9 +1043,16 @@ func (h *Health) Save() ([]byte, error) {
 	return json.Marshal(list)
 }
 
+// fences reports whether a hint is of a fence whose time is not over. h.mu is held.
+func (h *Health) fences(x hint) bool {
+	age := time.Since(x.Since)
+	return x.Source != "" && age >= 0 && age < h.c.Fence && module.CheckPath(x.Module) == nil
+}
+
 // Load takes what an earlier process knew for a hint: what was down is asked last
-// until a probe, which is made at once, says otherwise. Data that is damaged is
-// an error and changes nothing.
+// until a probe, which is made at once, says otherwise. A fence is no hint, and
+// stands for the rest of its time. Data that is damaged is an error and changes
+// nothing.
 func (h *Health) Load(data []byte) error {
 	var list []hint
 	if err := json.Unmarshal(data, &list); err != nil {
@@ -1010,6 +1063,12 @@ func (h *Health) Load(data []byte) error {
 	defer h.mu.Unlock()
 	for _, x := range list {
 		s := h.named(x.Source)
+		if x.Module != "" {
+			if h.fences(x) {
+				s.fence(x.Module, note{at: x.Since, why: x.Err})
+			}
+			continue
+		}
 		c := &s.line
 		if x.Ask != "" {
 			a, ok := s.asks[x.Ask]

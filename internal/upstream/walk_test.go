@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -650,7 +651,7 @@ func TestWhatWasKnownSurvivesARestartAsAHint(t *testing.T) {
 	play(t, "|", upstream.AsWritten, func(s *stage) {
 		s.actors[0].does(hangs)
 		s.ask(goproxy.Info)
-		data, err := s.chain.Health.Save()
+		data, err := s.chain.Health.Save(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -674,6 +675,90 @@ func TestWhatWasKnownSurvivesARestartAsAHint(t *testing.T) {
 			s.chain.Health.Load([]byte(bad))
 		}
 		s.want("a", 20*time.Millisecond, goproxy.Info)
+	})
+}
+
+func TestAFenceOutlivesTheProcess(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		fetch := func(h *upstream.Health, path string) (asked []string) {
+			c := &upstream.Chain{Links: s.chain.Links, Health: h}
+			c.Fetch(s.t.Context(), goproxy.Request{Kind: goproxy.Zip, Module: module.Version{Path: path, Version: "v1.0.0"}}, func(_ context.Context, src upstream.Source, a *upstream.Answer) error {
+				if asked = append(asked, src.Name()); src.Name() == "a" {
+					return lie{errors.New("wrong hash")}
+				}
+				return nil
+			})
+			return asked
+		}
+		save := func(h *upstream.Health, before []byte, without ...string) []byte {
+			data, err := h.Save(before, without...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data
+		}
+		start := func(data []byte) *upstream.Health {
+			h := upstream.NewHealth(upstream.HealthConfig{})
+			if err := h.Load(data); err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		lies := func(data []byte) []string {
+			return slices.Sorted(maps.Keys(start(data).Report("a").Lies))
+		}
+		both := []string{"lies.test/m", "lies.test/n"}
+
+		fetch(s.chain.Health, "lies.test/m")
+		file := save(s.chain.Health, nil)
+		other := start(file)
+		if asked := fetch(other, "lies.test/m"); !slices.Equal(asked, []string{"b"}) {
+			t.Errorf("after a restart, %v were asked", asked)
+		}
+		// Two processes on one directory: what each saw stays, whoever writes last.
+		fetch(other, "lies.test/n")
+		file = save(other, file)
+		if file = save(s.chain.Health, file); !slices.Equal(lies(file), both) {
+			t.Errorf("of two processes, %v stays", lies(file))
+		}
+		// Nor does what one of them has pardoned come back by the other.
+		third := start(file)
+		other.Pardon("a", "lies.test/n")
+		file = save(other, file)
+		if file = save(third, file); !slices.Equal(lies(file), both[:1]) {
+			t.Errorf("after a pardon, %v stays", lies(file))
+		}
+		// What a drill did is nobody's lie.
+		if fetch(third, "lies.test/o"); slices.Contains(lies(save(third, file, "a")), "lies.test/o") {
+			t.Error("the lie of a drill was kept")
+		}
+		time.Sleep(25 * time.Hour)
+		if got := lies(file); len(got) > 0 {
+			t.Errorf("a fence stands after its time: %v", got)
+		}
+		if got := lies(save(third, file)); len(got) > 0 {
+			t.Errorf("a fence is kept after its time: %v", got)
+		}
+	})
+}
+
+func TestOfTooManyLiesTheOldestIsForgotten(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		const most = 4096
+		for i := range most + 1 {
+			m := module.Version{Path: fmt.Sprintf("lies.test/m%d", i), Version: "v1.0.0"}
+			s.chain.Fetch(s.t.Context(), goproxy.Request{Kind: goproxy.Zip, Module: m}, func(_ context.Context, src upstream.Source, _ *upstream.Answer) error {
+				if src.Name() == "a" {
+					return lie{errors.New("wrong hash")}
+				}
+				return nil
+			})
+			time.Sleep(time.Second)
+		}
+		got := s.chain.Health.Report("a").Lies
+		if _, first := got["lies.test/m0"]; first || len(got) != most || got[fmt.Sprintf("lies.test/m%d", most)] == "" {
+			t.Errorf("%d are remembered, the first among them: %v", len(got), first)
+		}
 	})
 }
 
