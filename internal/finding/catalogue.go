@@ -267,7 +267,7 @@ var entries = [...]Entry{
 		Title: "the checksum database cannot be reached",
 		Why:   "New modules cannot be checked, so they are not served; what is in the store still is.",
 		Mend:  "use a source that carries the database, or mark modules that are private",
-		Fix:   []string{"curl -sv -m 10 -o /dev/null URLsupported", "go env -w GOPRIVATE=PATTERN"},
+		Fix:   []string{"sluice trace MODULE@VERSION", "go env -w GOPRIVATE=PATTERN"},
 	},
 	{
 		Code: SumDBUnknown, Cause: CauseSumDBPrivate404410, Severity: Fail,
