@@ -354,7 +354,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			if err != nil {
 				return nil, misuse("proxy: %w", err)
 			}
-			ts := upstream.NewTreeSource(dir, entry.Name())
+			ts := upstream.NewTreeSource(dir, entry.Name(), l.Sources.Timeout)
 			src = ts
 			mirrors = append(mirrors, remote{src: ts, mirror: true, may: w.mayAsk})
 		case goenv.Direct:
@@ -392,7 +392,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			if err != nil {
 				return nil, misuse("sumdb %s: %w", db.Name, err)
 			}
-			remotes = append(remotes, remote{src: upstream.NewTreeSource(dir, goenv.Redact(db.URL)), may: w.mayAsk})
+			remotes = append(remotes, remote{src: upstream.NewTreeSource(dir, goenv.Redact(db.URL), l.Sources.Timeout), may: w.mayAsk})
 		} else {
 			remotes = append(remotes, remote{src: upstream.NewHTTPSource(p.net, base), may: w.mayAsk})
 		}

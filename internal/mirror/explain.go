@@ -211,6 +211,9 @@ func sourceCode(a upstream.Attempt) finding.Code {
 		if a.Kind == upstream.Direct {
 			return finding.VCSFailed
 		}
+		if stalled {
+			return finding.SourceSilent
+		}
 		return finding.SourceWrongAnswer
 	}
 	if strings.Contains(err.Error(), "HTML page") {

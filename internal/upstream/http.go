@@ -46,10 +46,15 @@ const (
 	minProgress = 16 << 10
 )
 
-// ErrStalled says that a source made no progress for its time budget. It wraps
+// ErrStalled says that a source made no progress for its time budget. It matches
 // DeadlineExceeded: net/http returns a context's cause, so a bare cause would
 // hide the timeout from errors.Is.
-var ErrStalled = fmt.Errorf("no progress within the time budget: %w", context.DeadlineExceeded)
+var ErrStalled error = stalledError{}
+
+type stalledError struct{}
+
+func (stalledError) Error() string        { return "no progress within the time budget" }
+func (stalledError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // NetConfig is what all HTTP sources share.
 type NetConfig struct {

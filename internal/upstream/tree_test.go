@@ -23,7 +23,7 @@ func tree(t *testing.T) (*upstream.TreeSource, *modtest.World, string) {
 	w.Add("github.com/Azure/x", "v1.0.0", nil)
 	dir := filepath.Join(t.TempDir(), "tree")
 	w.WriteTree(dir)
-	return upstream.NewTreeSource(dir, "file://tree"), w, dir
+	return upstream.NewTreeSource(dir, "file://tree", 0), w, dir
 }
 
 func readTree(t *testing.T, s *upstream.TreeSource, req goproxy.Request) (string, error) {
@@ -52,6 +52,13 @@ func TestATreeHasWhatItsFilesHave(t *testing.T) {
 				t.Errorf("%s: %.20q, %v", m, got, err)
 			}
 		}
+	}
+	// A large one comes in pieces.
+	large := module.Version{Path: "large.test/m", Version: "v1.0.0"}
+	w.Big(large.Path, large.Version, 1<<20)
+	w.WriteTree(dir)
+	if got, err := readTree(t, s, goproxy.Request{Kind: goproxy.Zip, Module: large}); err != nil || got != string(w.Zip(large)) {
+		t.Errorf("of a large file %d bytes came, %v", len(got), err)
 	}
 	if s.Kind() != upstream.Tree || s.Name() != "file://tree" {
 		t.Errorf("it calls itself %v %s", s.Kind(), s.Name())

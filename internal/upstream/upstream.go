@@ -83,6 +83,7 @@ type Error struct {
 
 	answered bool // it answered, although neither Status nor Stage shows it: with a redirect
 	recalled bool // it was not asked: this is what is known of it
+	silent   bool // a file system that hangs
 }
 
 func (e *Error) Error() string { return e.Source + ": " + e.reason() }
@@ -122,7 +123,7 @@ func (e *Error) Is(target error) bool {
 
 // Answered reports whether the source gave an answer at all, good or bad.
 func (e *Error) Answered() bool {
-	return e.answered || e.Status != 0 || e.Stage == StageBody || e.Stage == StageContent || e.Stage == StageLocal
+	return e.answered || e.Status != 0 || e.Stage == StageBody || e.Stage == StageContent || e.Stage == StageLocal && !e.silent
 }
 
 // An Attempt is one source asked once.
