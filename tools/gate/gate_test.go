@@ -109,6 +109,24 @@ func TestAStrictRunAllowsNoSkip(t *testing.T) {
 	}
 }
 
+func TestTheRaceDetectorIsForWhatRunsWithinTheTests(t *testing.T) {
+	const pass, fail = "import \"testing\"\nfunc TestIt(*testing.T) {}\n", "import \"testing\"\nfunc TestIt(t *testing.T) { t.Error(\"the wrong build\") }\n"
+	write(t, map[string]string{
+		"p/with_test.go":      "//go:build race\n\npackage p\n" + pass,
+		"p/without_test.go":   "//go:build !race\n\npackage p\n" + fail,
+		"e2e/with_test.go":    "//go:build race\n\npackage e2e\n" + fail,
+		"e2e/without_test.go": "//go:build !race\n\npackage e2e\n" + pass,
+		"e2e/skip_test.go":    "package e2e\nimport \"testing\"\nfunc TestSkip(t *testing.T) { t.Skip(\"no tool\") }\n",
+	})
+	g, out := newGate(t)
+	if !g.canRace(t.Context()) {
+		t.Skip("needs cgo and gcc, for the race detector")
+	}
+	if err := g.stepTest(t.Context()); err != nil || g.tally.failed != 0 || len(g.tally.skips) != 1 {
+		t.Errorf("%v, %+v in\n%s", err, g.tally, out)
+	}
+}
+
 func TestFuzzTargetsAreFoundAndRun(t *testing.T) {
 	write(t, map[string]string{
 		"p/p_test.go": `package p
