@@ -86,6 +86,9 @@ func (e *env) peers(cmd *cobra.Command, r *remoteFlags) ([]peer, error) {
 		}); err != nil {
 			return nil, &exitError{status: exitMisuse, err: fmt.Errorf("--token-file: %w", err)}
 		}
+		if u.Scheme == "http" && !config.Loopback(u.Hostname()) {
+			e.say("warning: the token goes to %s unencrypted, and can be read on the way; use https if it has it", u.Host)
+		}
 		return []peer{p}, nil
 	}
 	var list []peer

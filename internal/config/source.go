@@ -140,7 +140,7 @@ func sourceKeys(s *Source) []Key {
 		{Name: "source.family", Kind: KindChoice, Default: "auto", Choices: Families(),
 			Help: "IP version: race both, one of them alone, or one of them first", field: to(&s.Family)},
 		{Name: "source.weight", Kind: KindNumber, Default: "1", max: 1_000_000,
-			Help: "its share among the sources of its tier, for the strategy weighted", field: to(&s.Weight)},
+			Help: "its share among the sources of its tier, for the strategy weighted; 0: none while another is well", field: to(&s.Weight)},
 		{Name: "source.tier", Kind: KindNumber, Default: "0", max: 1_000_000,
 			Help: "sources of a lower tier are asked first", field: to(&s.Tier)},
 	}
@@ -336,8 +336,12 @@ func (l *Loaded) loadSources(in Input, tables []sourceTable, known []goenv.List)
 				s.Resolver = u.String()
 			}
 		}
-		if len(errs) == bad && !t.broken {
+		if !t.broken {
 			errs = append(errs, l.readSecrets(in, &s, where)...)
+		}
+		if u, err := url.Parse(s.URL); err == nil && u.Scheme == "http" && !Loopback(u.Hostname()) && (s.Password != "" || s.Token != "") {
+			l.Warnings = append(l.Warnings, Error{Where: where("source.url"), Key: "source.url",
+				Text: "the secret for " + u.Host + " goes there unencrypted, and can be read on the way; use https if it has it"})
 		}
 		if len(errs) == bad && !t.broken {
 			l.Source = append(l.Source, s)
@@ -609,4 +613,11 @@ func namedVariables(tables []sourceTable) []string {
 		names = append(names, t.values["source.password_env"].text, t.values["source.token_env"].text)
 	}
 	return slices.DeleteFunc(names, func(s string) bool { return s == "" })
+}
+
+// Loopback reports whether a host, as it stands in a URL, is this machine, so that
+// what is sent to it leaves by no wire.
+func Loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
 }

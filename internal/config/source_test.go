@@ -100,6 +100,11 @@ tier = 9
 	if !reflect.DeepEqual(l.Source, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", l.Source, want)
 	}
+	if !slices.ContainsFunc(l.Warnings, func(w Error) bool {
+		return strings.Contains(w.Text, "the secret for b.example goes there unencrypted")
+	}) {
+		t.Errorf("the warnings are %v", l.Warnings)
+	}
 	if l.Sources.Strategy != LowestLatency {
 		t.Errorf("strategy = %s", l.Sources.Strategy)
 	}
@@ -111,7 +116,7 @@ tier = 9
 	if got := l.SourceOf("https://other.example"); got.Weight != 1 || got.Family != "auto" || got.URL != "https://other.example" {
 		t.Errorf("without a table: %+v", got)
 	}
-	if len(l.Warnings) != 1 || l.Warnings[0].Error() != "sluice.toml:15: source.key_file: other users may read the secret in /key (mode 0640); make it 0600: chmod 600 /key" {
+	if len(l.Warnings) != 2 || l.Warnings[0].Error() != "sluice.toml:15: source.key_file: other users may read the secret in /key (mode 0640); make it 0600: chmod 600 /key" {
 		t.Errorf("warnings: %v", l.Warnings)
 	}
 

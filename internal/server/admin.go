@@ -291,7 +291,7 @@ func (s *Server) admin(x *exchange) bool {
 		if subtle.ConstantTimeCompare(got[:], token[:]) != 1 || !strings.EqualFold(scheme, "bearer") {
 			x.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
 			x.kind, x.outcome = "admin", "refused"
-			x.adminFail(http.StatusUnauthorized, &AdminError{Text: "the API wants the token that admin.token_file holds, and this is another or none", Hint: "send Authorization: Bearer TOKEN; sluice reads it from --token-file FILE"})
+			x.adminFail(http.StatusUnauthorized, &AdminError{Text: "the API wants the token that admin.token_file holds, and this is another or none", Hint: "send it as the Authorization of type Bearer; sluice reads it from --token-file FILE"})
 			return true
 		}
 	}

@@ -19,17 +19,18 @@ import (
 // just started. The second has another empty module cache, and where the store is
 // not warm other modules.
 type cell struct {
-	Fault    string `json:"fault"`
-	Position string `json:"position"`
-	Chain    string `json:"chain"`
-	Pass     bool   `json:"pass"` // as it must be
-	First    []run  `json:"first,omitempty"`
-	Known    []run  `json:"known,omitempty"`
-	Skipped  string `json:"skipped,omitempty"`
+	Fault    string  `json:"fault"`
+	Position string  `json:"position"`
+	Chain    string  `json:"chain"`
+	Pass     bool    `json:"pass"` // as it must be
+	First    []run   `json:"first,omitempty"`
+	Known    []run   `json:"known,omitempty"`
+	Well     healthy `json:"well"` // right before each run but the first, where it was repeated
+	Skipped  string  `json:"skipped,omitempty"`
 
 	// As judged.
 	Misses     []string `json:"misses,omitempty"`
-	FirstExtra float64  `json:"firstExtra"` // seconds against the healthy run with the same chain; the median, where it was repeated
+	FirstExtra float64  `json:"firstExtra"` // seconds against the healthy run with the same chain; where it was repeated, the median of what each repetition took longer than the healthy run before it
 	KnownExtra float64  `json:"knownExtra"`
 	compared   bool     // there was a healthy run to say these
 
@@ -117,9 +118,16 @@ func (m *matrix) pair(t *scope, f *fault, p position, ch int, pass bool) (first,
 }
 
 // measure fills a cell. A build that misses nothing but its time is measured
-// thrice, and then the median counts: this machine does other things, too.
+// thrice more, each time right after a healthy one, and then the median of the
+// differences counts: this machine does other things, too, and is slower for
+// minutes than it was before.
 func (m *matrix) measure(t *scope, c *cell, well measure) error {
-	for len(c.First) < 3 {
+	for len(c.First) < 4 {
+		if len(c.First) > 0 {
+			if err := m.measureWell(t, c.baseline(), &c.Well); err != nil {
+				return err
+			}
+		}
 		err := scoped(t.ctx, t.dir, func(t *scope) {
 			first, known := m.pair(t, c.f, c.p, c.ch, c.Pass)
 			c.First, c.Known = append(c.First, first), append(c.Known, known)
@@ -132,7 +140,7 @@ func (m *matrix) measure(t *scope, c *cell, well measure) error {
 			return fmt.Errorf("%s: %w", c.name(), err)
 		}
 		judge(c, well, m.timed)
-		if len(c.Misses) == 0 || !c.onlyLate() {
+		if !c.onlyLate() || len(c.First) == 1 && len(c.Misses) == 0 {
 			break
 		}
 	}

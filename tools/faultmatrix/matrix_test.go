@@ -106,6 +106,23 @@ func TestEachMissedBarIsTold(t *testing.T) {
 	}
 }
 
+// A machine that has become slower is not held against a source.
+func TestARepeatedRunIsComparedWithTheHealthyOneBesideIt(t *testing.T) {
+	if got := extra([]float64{1.5}, nil, 1); got != .5 {
+		t.Errorf("one run costs %v", got)
+	}
+	if got := extra([]float64{9, 3, 2, 2.75}, []float64{2.5, 2, 2.5}, 1); got != .25 {
+		t.Errorf("repeated runs cost %v", got)
+	}
+	c := cells(func(name string) bool { return name == "refused/first/pipe" })[0]
+	slow := run{Passed: true, Seconds: 3}
+	c.First, c.Known = []run{slow, slow, slow, slow}, []run{slow, slow, slow, slow}
+	c.Well = healthy{[]float64{2.9, 2.9, 2.9}, []float64{2.9, 2.9, 2.9}}
+	if judge(c, measure{first: 1, known: 1, firstNoise: .1, knownNoise: .1}, true); len(c.Misses) > 0 {
+		t.Errorf("it misses %q", c.Misses)
+	}
+}
+
 // testScope is a scope that ends with the test.
 func testScope(t *testing.T, f func(s *scope)) error {
 	return scoped(t.Context(), t.TempDir(), f)

@@ -100,6 +100,19 @@ func times(runs []run) (xs []float64) {
 	return xs
 }
 
+// extra is what runs took longer than healthy ones: than those right before each
+// of them but the first, if there are any.
+func extra(runs, beside []float64, well float64) float64 {
+	if len(beside) == 0 {
+		return median(runs) - well
+	}
+	var more []float64
+	for i, w := range beside[:min(len(beside), len(runs)-1)] {
+		more = append(more, runs[i+1]-w)
+	}
+	return median(more)
+}
+
 // judge says where a cell misses a bar. Times are told, and judged if timed.
 func judge(c *cell, well measure, timed bool) {
 	c.Misses, c.FirstExtra, c.KnownExtra, c.compared = nil, 0, 0, false
@@ -140,8 +153,8 @@ func judge(c *cell, well measure, timed bool) {
 	if c.compared = well.first > 0; !c.compared {
 		return
 	}
-	c.FirstExtra = median(times(c.First)) - well.first
-	c.KnownExtra = median(times(c.Known)) - well.known
+	c.FirstExtra = extra(times(c.First), c.Well.First, well.first)
+	c.KnownExtra = extra(times(c.Known), c.Well.Known, well.known)
 	if !timed || ru.untimed[c.ch] && !c.p.warm {
 		return
 	}
@@ -266,7 +279,7 @@ same Sluice: *known*. Every file in its module cache, and every whole answer tha
 	p("- No failed build where a source that the chain allows, or the store, could serve. Where the chain allows none, it fails and says why.\n")
 	p("- First contact with a source of no use costs less than %s in all, for each such source; once known, less than %d %% of the healthy run plus noise.\n", seconds(contactBar), int(knownBar*100))
 	p("- No trouble becomes a 404 or 410 for a module that exists, and nothing wrong is served.\n\n")
-	p("## With Sluice\n\nSeconds are those beyond the healthy run with the same chain in the same run. *fails* is as it must be, and says why, unless marked ✗, a missed\nbar. *: the median of three, since the first was late.\n\n")
+	p("## With Sluice\n\nSeconds are those beyond the healthy run with the same chain in the same run. *fails* is as it must be, and says why, unless marked ✗, a missed\nbar. *: the median of three more, each against a healthy run right before it, since the first was late.\n\n")
 	p("| Fault | Bad |")
 	for _, ch := range chains() {
 		p(" %s first | known |", code(ch.String()))
