@@ -202,9 +202,8 @@ type world struct {
 	beat   sync.WaitGroup   // Health.Run
 	rest   context.CancelFunc
 	live   live
-	drills drills     // inside sources
-	saving sync.Mutex // the file of health
-	tmp    string     // for version control where the store cannot hold it; "" if not made
+	drills drills // inside sources
+	tmp    string // for version control where the store cannot hold it; "" if not made
 
 	// Of the goroutine that runs the command.
 	parts   *parts   // those that a reload replaces

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,16 +59,33 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 			// Whoever ends it sooner has a report all the same.
 			call, leave := context.WithCancel(context.WithoutCancel(ctx))
 			defer leave()
-			defer context.AfterFunc(ctx, func() {
-				end := server.DrillEnd{Source: o.inside, Who: req.Who}
-				if _, err := callFor[struct{}](call, p, "/-/drill/end", end, readTime, func() {}); err != nil {
+			accepted := make(chan struct{})
+			over := make(chan struct{})
+			wg.Go(func() {
+				select {
+				case <-ctx.Done():
+				case <-over:
+					return
+				}
+				select {
+				case <-accepted:
+					end := server.DrillEnd{Source: o.inside, Who: req.Who}
+					// That it has ended by itself is no failure.
+					callFor[struct{}](call, p, "/-/drill/end", end, readTime, func() {})
+					select {
+					case <-over:
+					case <-time.After(drillGrace + readTime):
+						leave()
+					}
+				default:
 					leave() // hanging up ends it, too
 				}
-				time.AfterFunc(drillGrace+readTime, leave)
-			})()
+			})
 			ans, err := callFor[server.DrillAnswer](call, p, "/-/drill", req, o.last+adminTime, func() {
+				close(accepted)
 				begun.Do(func() { e.say("%s is inside %s for %v; Ctrl-C ends it", o.fault, finding.Redact(o.inside), o.last) })
 			})
+			close(over)
 			all[i] = insideDrill{Server: p.name, Answer: &ans}
 			if err != nil {
 				all[i].Answer, all[i].Error, errs[i] = nil, finding.Redact(err.Error()), ofPeer(peers, p, err)
@@ -77,7 +93,7 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil && slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) }) {
+	if ctx.Err() != nil && !slices.ContainsFunc(all, func(d insideDrill) bool { return d.Answer != nil }) {
 		return context.Cause(ctx)
 	}
 	if o.json {
@@ -85,15 +101,13 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 			return err
 		}
 	}
-	worked := true
+	worked, tried := true, false
 	for _, d := range all {
 		if d.Answer == nil {
 			continue
 		}
-		worked = worked && d.Answer.Failed == 0
-		if met := len(d.Answer.During.Requests) + d.Answer.Waiting; met == 0 {
-			worked = false // nothing was tried
-		}
+		worked = worked && d.Answer.Failed == 0 && d.Answer.Waiting == 0
+		tried = tried || len(d.Answer.During.Requests) > 0
 		if d.Answer.Unkept != "" {
 			e.say("warning: %s", finding.Redact(d.Answer.Unkept))
 		}
@@ -107,7 +121,7 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 	if err := e.failures(slices.DeleteFunc(errs, func(err error) bool { return err == nil }), len(peers)); err != nil {
 		return err
 	}
-	if !worked {
+	if !worked || !tried {
 		return &exitError{status: exitNo}
 	}
 	return nil

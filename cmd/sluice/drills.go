@@ -47,6 +47,7 @@ type drills struct {
 
 	mu      sync.Mutex // guards the following
 	in      map[string]*fault
+	past    map[*fault]string // taken out, with requests under way that may have met them; the source of each
 	open    map[time.Time]int // requests under way, by their start
 	stopped bool
 	recent  []sample // a ring
@@ -59,7 +60,8 @@ type fault struct {
 	fault faults.Fault
 	sw    faults.Switch
 	stop  chan struct{} // closed when the server stops
-	took  chan string   // takes who has ended it
+	ender chan string   // takes who has ended it
+	heal  func()        // lets the source stand as it did before
 
 	// Guarded by drills.mu.
 	late   map[time.Time]int // requests that were under way when it was taken out; nil before
@@ -136,6 +138,14 @@ func less(counts map[time.Time]int, at time.Time) {
 
 // Ended implements server.Watcher.
 func (d *drills) Ended(v server.Seen) {
+	for _, heal := range d.ended(v) {
+		heal()
+	}
+}
+
+// ended takes note of a request that is over, and returns what heals the sources
+// that none of the requests of their drills can harm any more.
+func (d *drills) ended(v server.Seen) []func() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	less(d.open, v.Start)
@@ -146,14 +156,18 @@ func (d *drills) Ended(v server.Seen) {
 		d.recent[d.next] = s
 	}
 	d.next = (d.next + 1) % recentRequests
+	var healed []func()
+	for f, source := range d.past {
+		if f.overtakes(v.Start) && len(f.late) == 0 {
+			delete(d.past, f)
+			if f.heal != nil && d.in[source] == nil {
+				healed = append(healed, f.heal)
+			}
+		}
+	}
 	for source, f := range d.in {
-		if f.late != nil {
-			if f.late[v.Start] == 0 {
-				continue // it began after the fault
-			}
-			if less(f.late, v.Start); len(f.late) == 0 {
-				close(f.quiet)
-			}
+		if f.late != nil && !f.overtakes(v.Start) {
+			continue // it began after the fault
 		}
 		f.counts[v.Outcome]++
 		if len(f.seen) < mostTimes {
@@ -166,6 +180,19 @@ func (d *drills) Ended(v server.Seen) {
 			f.doubt++
 		}
 	}
+	return healed
+}
+
+// overtakes reports whether a request that has ended was under way when the fault
+// was taken out. d.mu is held.
+func (f *fault) overtakes(start time.Time) bool {
+	if f.late[start] == 0 {
+		return false
+	}
+	if less(f.late, start); len(f.late) == 0 {
+		close(f.quiet)
+	}
+	return true
 }
 
 // failedFor reports whether a request failed for the drill inside source.
@@ -204,6 +231,9 @@ func (d *drills) changed(c upstream.Change) {
 		return
 	}
 	text := "source is left"
+	if c.Module != "" {
+		text = "source is fenced off for " + c.Module
+	}
 	if c.State == upstream.Up {
 		text = "source is back after " + c.After.Round(time.Millisecond).String()
 	}
@@ -216,14 +246,15 @@ func (d *drills) changed(c upstream.Change) {
 	f.logged = append(f.logged, text)
 }
 
-// begin puts a fault in; nil if that source has one.
-func (d *drills) begin(source string, ft faults.Fault) (f *fault, before []sample) {
+// begin puts a fault in; nil if that source has one. heal is called when the last
+// request that may have met it is over, if that is after end.
+func (d *drills) begin(source string, ft faults.Fault, heal func()) (f *fault, before []sample) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped || d.in[source] != nil {
 		return nil, nil
 	}
-	f = &fault{fault: ft, stop: make(chan struct{}), took: make(chan string, 1), quiet: make(chan struct{}), met: map[string]int{}, counts: map[string]int{}}
+	f = &fault{fault: ft, heal: heal, stop: make(chan struct{}), ender: make(chan string, 1), quiet: make(chan struct{}), met: map[string]int{}, counts: map[string]int{}}
 	f.sw.Set(ft)
 	if d.in == nil {
 		d.in = map[string]*fault{}
@@ -244,17 +275,24 @@ func (d *drills) takeOut(f *fault) {
 	}
 }
 
-// sources are those that have a drill.
-func (d *drills) sources() []string {
+// has reports whether a source has a drill, or requests of one.
+func (d *drills) has(source string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Collect(maps.Keys(d.in))
+	return d.in[source] != nil || slices.Contains(slices.Collect(maps.Values(d.past)), source)
 }
 
-// end forgets a fault that has been taken out.
-func (d *drills) end(source string) {
+// end forgets a fault that has been taken out, at once or with the last request
+// that may have met it.
+func (d *drills) end(source string, f *fault) {
 	d.mu.Lock()
 	delete(d.in, source)
+	if len(f.late) > 0 {
+		if d.past == nil {
+			d.past = map[*fault]string{}
+		}
+		d.past[f] = source
+	}
 	d.mu.Unlock()
 	d.under.Done()
 }
@@ -323,12 +361,12 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, b
 		return server.Asked{Good: r.Good, Missing: r.Missing, Failed: r.Failed}
 	}
 	first := count()
-	f, before := d.begin(name, ft)
+	f, before := d.begin(name, ft, restore)
 	if f == nil {
 		return ans, fail(server.Clashing, "wait for its end, or end it by POST /-/drill/end", "a drill inside %s is under way, or the server stops", name)
 	}
-	defer d.end(name)
-	defer restore()    // the answer needs it sooner, a panic only then
+	defer restore() // the answer needs it sooner, a panic only then
+	defer d.end(name, f)
 	defer f.sw.Clear() // likewise
 	began := time.Now()
 	entry := switches.Entry{Event: switches.EventBegun, What: "drill " + ft.String() + " inside " + name, Who: req.Who, Via: via, Reason: req.Reason, Until: began.Add(last)}
@@ -339,8 +377,7 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, b
 	select {
 	case <-over.C:
 		ans.Ended = "its time was over"
-	case who := <-f.took:
-		ans.Ended = cmp.Or(who, "somebody") + " ended it"
+	case ans.Ended = <-f.ender:
 	case <-ctx.Done():
 		ans.Ended = "who asked for it went away"
 	case <-f.stop:
@@ -348,6 +385,8 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, b
 	}
 	d.takeOut(f)
 	lasted := time.Since(began)
+	last2 := count()
+	restore()
 	grace := time.NewTimer(drillGrace)
 	defer grace.Stop()
 	select {
@@ -356,8 +395,8 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, b
 	case <-ctx.Done():
 	case <-f.stop:
 	}
-	last2 := count()
-	restore()
+	waited := time.Since(began) - lasted
+	restore() // what was late may have done more harm
 	entry.Event, entry.Reason, entry.Until = switches.EventEnded, ans.Ended, time.Time{}
 	unkept = errors.Join(unkept, a.w.live.switches.Record(entry))
 
@@ -376,28 +415,35 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, b
 	}
 	ans.Logged = append([]string{}, f.logged...)
 	ans.Before = d.before(before, began, lasted)
-	ans.Verdict = drillVerdict(ans)
+	ans.Verdict = drillVerdict(ans, waited)
 	return ans, nil
 }
 
 // EndDrill implements server.Admin.
-func (a admin) EndDrill(req server.DrillEnd) error {
+func (a admin) EndDrill(req server.DrillEnd, via string) error {
 	if err := switches.Plain(req.Who, ""); err != nil {
 		return &server.AdminError{Cause: server.Mistaken, Text: err.Error()}
 	}
-	link, err := a.find(req.Source)
-	if err != nil {
-		return err
-	}
+	name := req.Source
 	d := &a.w.drills
 	d.mu.Lock()
-	f := d.in[link.Source.Name()]
+	f := d.in[name]
 	d.mu.Unlock()
+	if f == nil { // a source with a drill may have left the chain since
+		link, err := a.find(req.Source)
+		if err != nil {
+			return err
+		}
+		name = link.Source.Name()
+		d.mu.Lock()
+		f = d.in[name]
+		d.mu.Unlock()
+	}
 	if f == nil {
-		return &server.AdminError{Cause: server.Unknown, Text: "no drill is inside " + link.Source.Name()}
+		return &server.AdminError{Cause: server.Unknown, Text: "no drill is inside " + name}
 	}
 	select {
-	case f.took <- req.Who:
+	case f.ender <- cmp.Or(req.Who, "somebody") + " ended it, by " + via:
 	default: // somebody else was first
 	}
 	return nil
@@ -450,7 +496,7 @@ func served(counts map[string]int, list []sample) server.Served {
 }
 
 // drillVerdict says in a sentence what came of a drill.
-func drillVerdict(a server.DrillAnswer) string {
+func drillVerdict(a server.DrillAnswer, waited time.Duration) string {
 	all, met := 0, 0
 	for _, n := range a.During.Requests {
 		all += n
@@ -462,6 +508,8 @@ func drillVerdict(a server.DrillAnswer) string {
 	switch {
 	case all == 0 && a.Waiting == 0:
 		text = "no client asked for a module while it lasted"
+	case all == 0:
+		text = "no request of a client has ended"
 	case a.Failed == 0:
 		text = fmt.Sprintf("of %s of clients, none failed because of it", plural(all, "request"))
 	default:
@@ -474,7 +522,7 @@ func drillVerdict(a server.DrillAnswer) string {
 		text += fmt.Sprintf("; %d were told \"not found\" after the source had said so, true or not", a.Doubt)
 	}
 	if a.Waiting > 0 {
-		text += fmt.Sprintf("; %s still had no answer %v after its end", plural(a.Waiting, "request"), drillGrace)
+		text += fmt.Sprintf("; %s still had no answer %v after its end", plural(a.Waiting, "request"), waited.Round(100*time.Millisecond))
 	}
 	return text
 }

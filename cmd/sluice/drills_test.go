@@ -46,8 +46,8 @@ func TestADrillSpoilsItsSourceAloneAlsoOnConnectionsThatWereOpen(t *testing.T) {
 	if got := status("a"); got != 200 {
 		t.Fatalf("without a drill: %d", got)
 	}
-	f, _ := d.begin("a", mustFault(t, "503"))
-	if f2, _ := d.begin("a", mustFault(t, "404")); f2 != nil {
+	f, _ := d.begin("a", mustFault(t, "503"), nil)
+	if f2, _ := d.begin("a", mustFault(t, "404"), nil); f2 != nil {
 		t.Error("two drills are inside one source")
 	}
 	if a, b := status("a"), status("b"); a != 503 || b != 200 {
@@ -57,16 +57,16 @@ func TestADrillSpoilsItsSourceAloneAlsoOnConnectionsThatWereOpen(t *testing.T) {
 	if got := status("a"); got != 200 || f.met["list"] != 1 {
 		t.Errorf("taken out: %d, met %v", got, f.met)
 	}
-	d.end("a")
+	d.end("a", f)
 
 	d.pinned.Store(true)
-	d.begin("a", mustFault(t, "noise"))
+	f, _ = d.begin("a", mustFault(t, "noise"), nil)
 	if got := status("a"); got != 200 || d.in["a"].met["list"] != 0 {
 		t.Error("a lie is told where it would be kept")
 	}
-	d.end("a")
+	d.end("a", f)
 	d.stop()
-	if f, _ := d.begin("a", mustFault(t, "503")); f != nil {
+	if f, _ := d.begin("a", mustFault(t, "503"), nil); f != nil {
 		t.Error("a drill began in a server that stops")
 	}
 }
@@ -108,7 +108,7 @@ func TestARequestFailedForADrillIfItsSourceWasAskedInVain(t *testing.T) {
 		{"our own trouble", server.Seen{Outcome: "failed", Err: dead}, 0, 0},
 	} {
 		var d drills
-		f, _ := d.begin("a", mustFault(t, "404"))
+		f, _ := d.begin("a", mustFault(t, "404"), nil)
 		d.Ended(tt.v)
 		if f.failed != tt.failed || f.doubt != tt.doubt || f.counts[tt.v.Outcome] != 1 {
 			t.Errorf("%s: %d failed, %d in doubt", tt.name, f.failed, f.doubt)
@@ -147,7 +147,7 @@ func TestWhatIsUnderWayWhenADrillEndsBelongsToIt(t *testing.T) {
 		return server.Seen{Outcome: "failed", Err: dead, Start: start}
 	}
 	var d drills
-	f, _ := d.begin("a", mustFault(t, "hang"))
+	f, _ := d.begin("a", mustFault(t, "hang"), nil)
 	first, second, after := now, now.Add(1), now.Add(2)
 	d.Began(first)
 	d.Began(second)
@@ -170,8 +170,25 @@ func TestWhatIsUnderWayWhenADrillEndsBelongsToIt(t *testing.T) {
 	if f.failed != 3 || f.counts["failed"] != 3 || len(d.open) != 0 {
 		t.Errorf("%d failed, counts %v, open %v", f.failed, f.counts, d.open)
 	}
-	d.end("a")
-	f, _ = d.begin("a", mustFault(t, "hang"))
+	d.end("a", f)
+	f, _ = d.begin("a", mustFault(t, "hang"), nil)
 	d.takeOut(f)
 	<-f.quiet
+	d.end("a", f)
+
+	// Whoever was not waited for to the end cannot harm the source either.
+	healed := 0
+	f, _ = d.begin("a", mustFault(t, "wrong-mod"), func() { healed++ })
+	d.Began(first)
+	d.takeOut(f)
+	d.end("a", f)
+	d.Began(after)
+	d.Ended(over(after))
+	if !d.has("a") || healed != 0 {
+		t.Errorf("a drill with a request under way is forgotten; healed %d times", healed)
+	}
+	d.Ended(over(first))
+	if d.has("a") || healed != 1 || len(d.past) != 0 {
+		t.Errorf("when its last request is over, a drill is remembered; healed %d times", healed)
+	}
 }

@@ -2,19 +2,17 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/modsluice/sluice/internal/config"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
-// healthFile keeps what is known of the sources across restarts: as a hint, of
-// which the last process to stop is believed, and where they are fenced off.
+// healthFile keeps what is known of the sources across restarts, as a hint. Of
+// several processes on one directory, the last to stop is believed.
 func (w *world) healthFile() string { return filepath.Join(w.store.Dir(), ".sluice", "health.json") }
 
 // newHealth makes the record of how the sources do, which begins with what the
@@ -26,6 +24,7 @@ func (w *world) newHealth(l *config.Loaded) *upstream.Health {
 			w.log.Debug("what was known of the sources cannot be read", slog.Any("err", err))
 		}
 	}
+	w.putUpFences(h, l.Sources.Fence)
 	return h
 }
 
@@ -42,14 +41,13 @@ func (w *world) saveHealth() {
 	if w.store.Writable() != nil {
 		return
 	}
-	w.saving.Lock()
-	defer w.saving.Unlock()
+	data, err := w.health.Save()
 	name := w.healthFile()
-	before, _ := os.ReadFile(name)
-	data, err := w.health.Save(before, w.drills.sources()...)
 	if err == nil {
-		// A torn one is read as none; it is a hint.
-		err = errors.Join(os.WriteFile(name+".new", data, 0o600), os.Rename(name+".new", name))
+		err = os.WriteFile(name+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
 	}
 	if err != nil {
 		w.log.Debug("what is known of the sources is not kept", slog.Any("err", err))
@@ -66,8 +64,15 @@ func (w *world) sourceChanged(c upstream.Change) {
 	if c.Why != "" {
 		attrs = append(attrs, slog.String("why", finding.Redact(c.Why)))
 	}
-	if c.State == upstream.Down && c.Stage == upstream.StageContent && !slices.Contains(w.drills.sources(), c.Source) {
-		w.saveHealth() // a crash is not to let a liar back
+	if c.Module != "" {
+		w.log.Warn("source is fenced off", append(attrs, slog.String("module", c.Module))...)
+		if w.drills.has(c.Source) {
+			return // it is the fault's doing
+		}
+		if err := w.keepFence(fence{Source: c.Source, Module: c.Module, Why: finding.Redact(c.Why)}); err != nil {
+			w.log.Warn("a fence is not kept across restarts", slog.String("source", c.Source), slog.String("module", c.Module), slog.Any("err", err))
+		}
+		return
 	}
 	switch c.State {
 	case upstream.Up:

@@ -440,13 +440,14 @@ func (a admin) Pardon(req server.PardonRequest, via string) (server.PardonAnswer
 		return server.PardonAnswer{}, &server.AdminError{Cause: server.Unknown, Text: name + " is not fenced off for " + what, Hint: "sluice sources shows which sources are"}
 	}
 	ans := server.PardonAnswer{PID: os.Getpid(), Source: name, Pardoned: a.w.health.Pardon(name, req.Module)}
-	a.w.saveHealth()
+	unkept := a.w.keepFence(fence{Source: name, Module: req.Module, Pardon: true})
 	what := "source " + name
 	if req.Module != "" {
 		what += " for " + req.Module
 	}
-	if err := a.w.live.switches.Record(switches.Entry{Event: switches.EventPardoned, What: what, Who: req.Who, Via: via, Reason: req.Reason}); err != nil {
-		ans.Unkept = err.Error()
+	unkept = errors.Join(unkept, a.w.live.switches.Record(switches.Entry{Event: switches.EventPardoned, What: what, Who: req.Who, Via: via, Reason: req.Reason}))
+	if unkept != nil {
+		ans.Unkept = unkept.Error()
 	}
 	return ans, nil
 }

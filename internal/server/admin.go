@@ -37,7 +37,7 @@ type Admin interface {
 	// is in; after that it does not fail.
 	Drill(ctx context.Context, req DrillRequest, via string, begun func()) (DrillAnswer, error)
 	// EndDrill ends the drill inside a source; Drill then returns.
-	EndDrill(req DrillEnd) error
+	EndDrill(req DrillEnd, via string) error
 }
 
 // A SourcesAnswer is that of GET /-/sources.
@@ -333,7 +333,7 @@ func (s *Server) admin(x *exchange) bool {
 			x.methods("POST")
 			break
 		}
-		post(x, func(req DrillEnd) (any, error) { return struct{}{}, s.c.Admin.EndDrill(req) })
+		post(x, func(req DrillEnd) (any, error) { return struct{}{}, s.c.Admin.EndDrill(req, via) })
 	default:
 		x.adminFail(http.StatusNotFound, &AdminError{Text: "the API has no " + strconv.Quote(r.URL.Path), Hint: "it has /-/sources, /-/sources/pardon, /-/switches, /-/drill and /-/drill/end; docs/admin.md describes them"})
 	}

@@ -13,11 +13,13 @@ import (
 // wrong with it.
 func FuzzAdminBody(f *testing.F) {
 	paths := []string{"/-/switches", "/-/sources/pardon", "/-/drill", "/-/drill/end"}
-	for i, s := range []string{
-		"", "{}", "null", `{"switch":"offline","to":"on","for":"30m","reason":"r","who":"ann"}`, `{"source":"a","fault":"503"}`,
+	for _, s := range []string{
+		"", "{}", "null", `{"switch":"offline","to":"on","for":"30m","reason":"r","who":"ann"}`, `{"source":"a","fault":"503"}`, `{"source":"a"}`,
 		`{"source":"b"}`, `{"until":1}`, `{} {}`, `[]`, `{"source":"` + strings.Repeat("a", 20<<10) + `"}`, `{"source":"\ud800"}`,
 	} {
-		f.Add(uint8(i), []byte(s))
+		for i := range paths {
+			f.Add(uint8(i), []byte(s))
+		}
 	}
 	admin := &fakeAdmin{ended: make(chan server.DrillEnd, 1)}
 	r := newRig(f, parts{

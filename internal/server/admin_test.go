@@ -242,7 +242,7 @@ func (a *fakeAdmin) Drill(ctx context.Context, req server.DrillRequest, via stri
 	return server.DrillAnswer{PID: 7, Fault: req.Fault, Source: req.Source}, a.err
 }
 
-func (a *fakeAdmin) EndDrill(req server.DrillEnd) error {
+func (a *fakeAdmin) EndDrill(req server.DrillEnd, _ string) error {
 	if req.Source != "a" {
 		return &server.AdminError{Cause: server.Unknown, Text: "no drill is inside " + req.Source}
 	}
@@ -273,7 +273,9 @@ func TestADrillThatIsAcceptedIsSaidToBeSoBeforeItIsOver(t *testing.T) {
 	if got := post("/-/drill/end", `{"source":"b"}`); got.StatusCode != 404 {
 		t.Errorf("a drill that is not there was ended: %s", got.Status)
 	}
-	go post("/-/drill/end", `{"source":"a","who":"ann"}`)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { post("/-/drill/end", `{"source":"a","who":"ann"}`) })
 	resp := <-head // while the drill is still held up
 	if resp.StatusCode != 200 || resp.ContentLength != -1 {
 		t.Errorf("accepted: %s, %d bytes", resp.Status, resp.ContentLength)

@@ -47,7 +47,10 @@ const (
 
 	// A probe of a source that is down: the first soon, later ones at the
 	// heartbeat's pace. probesGood in a row let it return.
-	firstProbe  = time.Second
+	firstProbe = time.Second
+	// liarRest is how long a source that gave wrong bytes of several modules in a
+	// row is not even probed.
+	liarRest    = 5 * time.Minute
 	probesGood  = 2
 	probeAgain  = 250 * time.Millisecond
 	probeBudget = 10 * time.Second
@@ -128,7 +131,8 @@ type HealthConfig struct {
 // A Change is a source's change of state.
 type Change struct {
 	Source string
-	Ask    Ask // "" if it concerns everything
+	Ask    Ask    // "" if it concerns everything
+	Module string // path of the only one that it concerns: it is fenced off; "" if none
 	State  State
 	Why    string
 	Stage  Stage
@@ -155,12 +159,9 @@ type sourceHealth struct {
 	asks   map[Ask]*askHealth
 	tokens float64
 	busy   int
-	lies   map[string]note // by module path
-	// pardoned are the lies that were forgotten, and when: other processes may
-	// have written of them before.
-	pardoned map[string]time.Time
-	lacks    map[module.Version]gap // versions that others have
-	behind   note                   // when its list last went backwards
+	lies   map[string]note        // by module path
+	lacks  map[module.Version]gap // versions that others have
+	behind note                   // when its list last went backwards
 
 	off      bool
 	offUntil time.Time // zero: for good
@@ -184,6 +185,7 @@ type condition struct {
 	pause time.Duration   // between probes
 	fit   int             // good probes in a row
 	slow  bool            // it is down for being slow
+	lied  bool            // it is down for wrong bytes
 	req   goproxy.Request // to be probed with
 
 	tried  time.Time     // when it was last found to give no answer
@@ -199,31 +201,20 @@ type askHealth struct {
 	pace     window    // bytes per second of zips
 	overdue  int       // questions under way that it is late with
 	outpaced int       // others were faster, in a row
+	lies     int       // in a row, of one module each
 }
 
 type note struct {
 	at  time.Time
 	why string
-	own bool // this process saw it, and did not read of it
 }
 
-// fence takes note of a lie. Where there are too many, one whose time is over
-// makes room, or else the oldest.
+// fence takes note of a lie. Where there are too many, the oldest makes room.
 func (s *sourceHealth) fence(path string, n note) {
 	if _, ok := s.lies[path]; !ok && len(s.lies) >= maxNoted {
 		delete(s.lies, slices.MinFunc(slices.Collect(maps.Keys(s.lies)), func(a, b string) int { return s.lies[a].at.Compare(s.lies[b].at) }))
 	}
 	s.lies[path] = n
-	delete(s.pardoned, path)
-}
-
-// pardon forgets a lie, for good.
-func (s *sourceHealth) pardon(path string) {
-	delete(s.lies, path)
-	if s.pardoned == nil {
-		s.pardoned = map[string]time.Time{}
-	}
-	s.pardoned[path] = time.Now()
 }
 
 // A window keeps the latest of many measurements.
@@ -493,6 +484,9 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 			a.outpaced = 0
 		}
 		if e.err == nil {
+			if req.Kind != goproxy.Info { // which no checksum database vouches for
+				a.lies = 0
+			}
 			a.took.add(e.took.Seconds())
 			if e.bytes >= 256<<10 && e.body > 0 {
 				a.pace.add(float64(e.bytes) / e.body.Seconds())
@@ -501,8 +495,13 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	case e.lie != nil:
 		s.failed++
 		s.last = now
-		s.fence(req.Module.Path, note{now, e.lie.Error(), true})
-		told = append(told, Change{Source: src.Name(), Ask: ask, State: Down, Why: "fenced off for " + req.Module.Path + ": " + e.lie.Error(), Stage: StageContent})
+		s.fence(req.Module.Path, note{now, e.lie.Error()})
+		told = append(told, Change{Source: src.Name(), Ask: ask, State: Down, Module: req.Module.Path, Why: e.lie.Error(), Stage: StageContent})
+		if a.lies++; a.lies >= failuresAnswered && !a.down {
+			told = append(told, s.leave(&a.condition, ask, "wrong bytes of one module after the other", StageContent, false, now))
+			// A probe does not know right from wrong.
+			a.lied, a.next = true, now.Add(jitter(liarRest))
+		}
 	case se == nil || se.Status == 401 || se.Status == 403:
 		s.last = now // a refusal is an answer
 		s.failed++
@@ -550,7 +549,7 @@ func (s *sourceHealth) answers() bool {
 
 func (s *sourceHealth) leave(c *condition, ask Ask, why string, stage Stage, unsaid bool, now time.Time) Change {
 	c.down, c.since, c.err, c.stage, c.unsaid = true, now, why, stage, unsaid
-	c.pause, c.fit, c.slow = firstProbe, 0, false
+	c.pause, c.fit, c.slow, c.lied = firstProbe, 0, false, false
 	c.next = now.Add(jitter(c.pause))
 	return Change{Ask: ask, State: Down, Why: why, Stage: stage}
 }
@@ -876,18 +875,26 @@ func (h *Health) Prefer(source string) {
 // Pardon lets a source back that was fenced off, for one module, or for all if
 // path is "". It returns for how many.
 func (h *Health) Pardon(source, path string) (n int) {
+	var told []Change
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := h.sources[source]
-	if s == nil {
-		return 0
-	}
-	for p := range s.lies {
-		if path == "" || p == path {
-			s.pardon(p)
-			n++
+	if s := h.sources[source]; s != nil {
+		for p := range s.lies {
+			if path == "" || p == path {
+				delete(s.lies, p)
+				n++
+			}
+		}
+		for _, k := range asks {
+			a := s.asks[k]
+			if a.lies = 0; a.down && a.lied && n > 0 {
+				c := s.back(&a.condition, k, time.Now())
+				c.Source = source
+				told = append(told, c)
+			}
 		}
 	}
+	h.mu.Unlock()
+	h.tell(told)
 	return n
 }
 
@@ -992,38 +999,13 @@ type hint struct {
 	Stage  Stage     `json:",omitempty"`
 	Path   string    `json:",omitempty"` // of the question to probe with
 	Took   []float64 `json:",omitempty"` // seconds
-	Module string    `json:",omitempty"` // path of one that it is fenced off for, Since then and since it gave Err
 }
 
-// Save is what Load reads. before is what was saved last, by this process or
-// another: the fences of others stay, and those that others have taken away
-// do not come back. The lies of the sources without are left out, since they are
-// not theirs.
-func (h *Health) Save(before []byte, without ...string) ([]byte, error) {
+// Save is what Load reads. Fences are not in it.
+func (h *Health) Save() ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := []hint{}
-	var old []hint
-	if json.Unmarshal(before, &old) == nil {
-		for _, x := range old {
-			if x.Module == "" || !h.fences(x) {
-				continue
-			}
-			s := h.sources[x.Source]
-			if s != nil && (s.lies[x.Module].own || !x.Since.After(s.pardoned[x.Module])) {
-				continue
-			}
-			list = append(list, x)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(h.sources)) {
-		s := h.sources[name]
-		for _, p := range slices.Sorted(maps.Keys(s.lies)) {
-			if n := s.lies[p]; n.own && !slices.Contains(without, name) {
-				list = append(list, hint{Source: name, Module: p, Since: n.at, Err: n.why})
-			}
-		}
-	}
 	for _, name := range slices.Sorted(maps.Keys(h.sources)) {
 		s := h.sources[name]
 		if s.line.down && s.line.req.Kind != 0 {
@@ -1032,7 +1014,7 @@ func (h *Health) Save(before []byte, without ...string) ([]byte, error) {
 		for _, k := range asks {
 			a := s.asks[k]
 			x := hint{Source: name, Ask: k, Took: a.took.v}
-			if a.down && a.req.Kind != 0 {
+			if a.down && !a.lied && a.req.Kind != 0 {
 				x.Down, x.Since, x.Err, x.Stage, x.Path = true, a.since, a.err, a.stage, a.req.Path()
 			}
 			if x.Down || len(x.Took) > 0 {
@@ -1043,16 +1025,18 @@ func (h *Health) Save(before []byte, without ...string) ([]byte, error) {
 	return json.Marshal(list)
 }
 
-// fences reports whether a hint is of a fence whose time is not over. h.mu is held.
-func (h *Health) fences(x hint) bool {
-	age := time.Since(x.Since)
-	return x.Source != "" && age >= 0 && age < h.c.Fence && module.CheckPath(x.Module) == nil
+// Fence puts up a fence that stood before: since the time at, source is asked last
+// for the module path, having told the lie why. It is for what another process
+// saw.
+func (h *Health) Fence(source, path, why string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.named(source).fence(path, note{at: at, why: why})
 }
 
 // Load takes what an earlier process knew for a hint: what was down is asked last
-// until a probe, which is made at once, says otherwise. A fence is no hint, and
-// stands for the rest of its time. Data that is damaged is an error and changes
-// nothing.
+// until a probe, which is made at once, says otherwise. Data that is damaged is
+// an error and changes nothing.
 func (h *Health) Load(data []byte) error {
 	var list []hint
 	if err := json.Unmarshal(data, &list); err != nil {
@@ -1063,12 +1047,6 @@ func (h *Health) Load(data []byte) error {
 	defer h.mu.Unlock()
 	for _, x := range list {
 		s := h.named(x.Source)
-		if x.Module != "" {
-			if h.fences(x) {
-				s.fence(x.Module, note{at: x.Since, why: x.Err})
-			}
-			continue
-		}
 		c := &s.line
 		if x.Ask != "" {
 			a, ok := s.asks[x.Ask]

@@ -40,7 +40,7 @@ func FuzzHealthLoad(f *testing.F) {
 		if h.Load(data) != nil {
 			return
 		}
-		out, err := h.Save(data)
+		out, err := h.Save()
 		if err != nil {
 			t.Fatalf("what was loaded of %q cannot be saved: %v", data, err)
 		}

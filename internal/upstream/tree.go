@@ -22,9 +22,9 @@ const (
 	treeWhole = 128 << 10
 	// treePiece is how many bytes of a larger one are read at a time.
 	treePiece = 256 << 10
-	// mostStuck is how many calls of one tree may wait for its file system. Each
-	// of them holds a thread that nobody can get back.
-	mostStuck = 16
+	// treeCalls is how many calls of one tree's file system may be under way. One
+	// that hangs holds a thread, which nobody can get back.
+	treeCalls = 64
 )
 
 // A TreeSource is a GOPROXY tree in the file system (a file:// URL). It never
@@ -34,7 +34,7 @@ type TreeSource struct {
 	dir    string
 	name   string
 	budget time.Duration
-	stuck  atomic.Int32 // calls that were given up and have not returned
+	calls  chan struct{} // has one for each call that is under way
 }
 
 // NewTreeSource makes a source of the tree at dir, named after its URL. The
@@ -44,7 +44,7 @@ func NewTreeSource(dir, name string, budget time.Duration) *TreeSource {
 	if budget == 0 {
 		budget = 30 * time.Second
 	}
-	return &TreeSource{dir: dir, name: name, budget: budget}
+	return &TreeSource{dir: dir, name: name, budget: budget, calls: make(chan struct{}, treeCalls)}
 }
 
 // Name is the file:// URL.
@@ -64,15 +64,19 @@ func (s *TreeSource) GetPath(ctx context.Context, path string) (*Answer, error) 
 	if ctx.Err() != nil {
 		return nil, s.fail(context.Cause(ctx))
 	}
-	a, err := patiently(ctx, s, func() (*Answer, error) { return s.open(strings.TrimPrefix(path, "/")) }, func(a *Answer) {
+	prog, _ := ctx.Value(progressKey{}).(*progress)
+	prog.note(StageConnect) // until the file system says anything, it may not be there
+	var a *Answer
+	var err error
+	gaveUp := patiently(ctx, s, func() { a, err = s.open(strings.TrimPrefix(path, "/")) }, func() {
 		if a != nil {
 			a.Body.Close()
 		}
 	})
+	if gaveUp != nil {
+		return nil, &Error{Source: s.name, Stage: StageLocal, Err: gaveUp, silent: true}
+	}
 	if err != nil {
-		if _, ok := errors.AsType[*Error](err); !ok {
-			err = s.fail(err)
-		}
 		return nil, err
 	}
 	if b, ok := a.Body.(*treeFile); ok {
@@ -81,37 +85,53 @@ func (s *TreeSource) GetPath(ctx context.Context, path string) (*Answer, error) 
 	return a, nil
 }
 
-// patiently makes a call of a file system that may hang, and gives it up when ctx
-// ends or the budget of s is spent. late gets what it returns after that.
-func patiently[T any](ctx context.Context, s *TreeSource, call func() (T, error), late func(T)) (v T, err error) {
-	if s.stuck.Load() >= mostStuck {
-		return v, s.hangs(fmt.Errorf("its file system does not answer, and %d calls wait for it already: %w", mostStuck, ErrStalled))
-	}
-	type result struct {
-		v   T
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := call()
-		done <- result{v, err}
-	}()
+// patiently makes a call of a file system that may hang. It gives it up, with the
+// reason, when ctx ends or the budget of s is spent; the call may then still be
+// under way, and late follows it. A call that has not been made at all is followed
+// by late, too.
+func patiently(ctx context.Context, s *TreeSource, call, late func()) error {
 	over := time.NewTimer(s.budget)
 	defer over.Stop()
+	hangs := fmt.Errorf("its file system does not answer within %v: %w", s.budget, ErrStalled)
 	select {
-	case r := <-done:
-		return r.v, r.err
+	case s.calls <- struct{}{}:
 	case <-ctx.Done():
-		err = s.fail(context.Cause(ctx))
+		late()
+		return context.Cause(ctx)
 	case <-over.C:
-		err = s.hangs(fmt.Errorf("its file system does not answer within %v: %w", s.budget, ErrStalled))
+		late()
+		return hangs
 	}
-	s.stuck.Add(1)
+	const (
+		underWay = iota
+		returned
+		left
+	)
+	var state atomic.Int32
+	done := make(chan struct{})
 	go func() {
-		late((<-done).v)
-		s.stuck.Add(-1)
+		defer func() { <-s.calls }()
+		call()
+		if state.CompareAndSwap(underWay, returned) {
+			close(done)
+		} else {
+			late()
+		}
 	}()
-	return v, err
+	var err error
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-over.C:
+		err = hangs
+	}
+	if !state.CompareAndSwap(underWay, left) {
+		<-done // it has just returned
+		return nil
+	}
+	return err
 }
 
 // open opens a file of the tree, and reads a small one.
@@ -144,7 +164,8 @@ func (s *TreeSource) open(path string) (*Answer, error) {
 	if st.Size() > treeWhole {
 		return &Answer{Body: &treeFile{s: s, f: f}, Size: st.Size()}, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(f, treeWhole))
+	data := make([]byte, st.Size())
+	_, err = io.ReadFull(f, data)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, s.fail(err)
 	}
@@ -159,51 +180,66 @@ type treeFile struct {
 	left []byte // what of it has not been read
 	err  error  // of all reads from now on
 
-	mu sync.Mutex
-	f  *os.File // nil: left to a read that hangs
+	mu     sync.Mutex
+	f      *os.File // nil: closed, or of a read that is under way or hangs
+	closed bool
 }
 
 func (b *treeFile) Read(p []byte) (int, error) {
 	if len(b.left) == 0 && b.err == nil && len(p) > 0 {
-		b.mu.Lock()
-		f, buf := b.f, b.buf
-		b.mu.Unlock()
-		if buf == nil {
-			buf = make([]byte, treePiece)
-		}
-		b.buf = nil // of the call, until it returns
-		n, err := patiently(b.ctx, b.s, func() (int, error) { return f.Read(buf) }, func(int) { f.Close() })
-		if _, ours := errors.AsType[*Error](err); ours {
-			b.mu.Lock()
-			b.f, b.err = nil, err // the call may be using it
-			b.mu.Unlock()
-			return 0, err
-		}
-		b.buf, b.left, b.err = buf, buf[:n], err
+		b.err = b.more()
+	}
+	if len(b.left) == 0 {
+		return 0, b.err
 	}
 	n := copy(p, b.left)
 	b.left = b.left[n:]
-	if n == 0 && len(b.left) == 0 {
-		return 0, b.err
-	}
 	return n, nil
 }
 
-// Close lets go of the file, or leaves that to a read that hangs.
+// more reads the next piece. The file is the call's alone meanwhile.
+func (b *treeFile) more() error {
+	b.mu.Lock()
+	f := b.f
+	b.f = nil
+	b.mu.Unlock()
+	if f == nil {
+		return os.ErrClosed
+	}
+	buf := b.buf
+	if b.buf = nil; buf == nil {
+		buf = make([]byte, treePiece)
+	}
+	var n int
+	var err error
+	if gaveUp := patiently(b.ctx, b.s, func() { n, err = f.Read(buf) }, func() { f.Close() }); gaveUp != nil {
+		// That it was opened is an answer.
+		return &Error{Source: b.s.name, Stage: StageBody, Err: gaveUp}
+	}
+	b.buf, b.left = buf, buf[:n]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		f.Close()
+		return os.ErrClosed
+	}
+	b.f = f
+	return err
+}
+
+// Close lets go of the file, or leaves that to a read that is under way.
 func (b *treeFile) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.f == nil {
+	b.closed = true
+	f := b.f
+	b.f = nil
+	if f == nil {
 		return nil
 	}
-	return b.f.Close()
+	return f.Close()
 }
 
 func (s *TreeSource) fail(err error) error {
 	return &Error{Source: s.name, Stage: StageLocal, Err: err}
-}
-
-// hangs is fail for what gave no answer at all.
-func (s *TreeSource) hangs(err error) error {
-	return &Error{Source: s.name, Stage: StageLocal, Err: err, silent: true}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -651,7 +650,7 @@ func TestWhatWasKnownSurvivesARestartAsAHint(t *testing.T) {
 	play(t, "|", upstream.AsWritten, func(s *stage) {
 		s.actors[0].does(hangs)
 		s.ask(goproxy.Info)
-		data, err := s.chain.Health.Save(nil)
+		data, err := s.chain.Health.Save()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -678,88 +677,79 @@ func TestWhatWasKnownSurvivesARestartAsAHint(t *testing.T) {
 	})
 }
 
-func TestAFenceOutlivesTheProcess(t *testing.T) {
+func TestAFenceCanBePutUpAgain(t *testing.T) {
 	play(t, "|", upstream.AsWritten, func(s *stage) {
-		fetch := func(h *upstream.Health, path string) (asked []string) {
-			c := &upstream.Chain{Links: s.chain.Links, Health: h}
-			c.Fetch(s.t.Context(), goproxy.Request{Kind: goproxy.Zip, Module: module.Version{Path: path, Version: "v1.0.0"}}, func(_ context.Context, src upstream.Source, a *upstream.Answer) error {
-				if asked = append(asked, src.Name()); src.Name() == "a" {
+		ask := func(path string) string {
+			by, _, _ := s.askFor(goproxy.Request{Kind: goproxy.Zip, Module: module.Version{Path: path, Version: "v1.0.0"}})
+			return by
+		}
+		s.chain.Health.Fence("a", "lies.test/m", "wrong hash", time.Now().Add(-23*time.Hour))
+		if m, n := ask("lies.test/m"), ask("lies.test/n"); m != "b" || n != "a" {
+			t.Errorf("of the module with the fence %q was asked, of another %q", m, n)
+		}
+		time.Sleep(2 * time.Hour)
+		if m := ask("lies.test/m"); m != "a" {
+			t.Errorf("after the fence's time %q was asked", m)
+		}
+	})
+}
+
+// One that has lied of several modules in a row will lie of the next one, too.
+func TestAHabitualLiarIsLeft(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		lying := true
+		ask := func(i int, kind goproxy.Kind) (asked []string) {
+			_, err := s.chain.Fetch(s.t.Context(), goproxy.Request{Kind: kind, Module: module.Version{Path: fmt.Sprintf("lies.test/m%d", i), Version: "v1.0.0"}}, func(_ context.Context, src upstream.Source, a *upstream.Answer) error {
+				if asked = append(asked, src.Name()); src.Name() == "a" && lying && kind != goproxy.Info {
 					return lie{errors.New("wrong hash")}
 				}
 				return nil
 			})
+			if err != nil {
+				t.Error(err)
+			}
 			return asked
 		}
-		save := func(h *upstream.Health, before []byte, without ...string) []byte {
-			data, err := h.Save(before, without...)
-			if err != nil {
-				t.Fatal(err)
+		both, second := []string{"a", "b"}, []string{"b"}
+		for i := range 3 {
+			ask(i, goproxy.Info) // whose being good says nothing
+			if got := ask(i, goproxy.Mod); !slices.Equal(got, both) {
+				t.Errorf("lie %d: %v were asked", i, got)
 			}
-			return data
 		}
-		start := func(data []byte) *upstream.Health {
-			h := upstream.NewHealth(upstream.HealthConfig{})
-			if err := h.Load(data); err != nil {
-				t.Fatal(err)
-			}
-			return h
+		if got := ask(3, goproxy.Mod); !slices.Equal(got, second) {
+			t.Errorf("after three lies, %v were asked", got)
 		}
-		lies := func(data []byte) []string {
-			return slices.Sorted(maps.Keys(start(data).Report("a").Lies))
+		if got := ask(3, goproxy.Zip); !slices.Equal(got, both) {
+			t.Errorf("of another kind, %v were asked", got)
 		}
-		both := []string{"lies.test/m", "lies.test/n"}
-
-		fetch(s.chain.Health, "lies.test/m")
-		file := save(s.chain.Health, nil)
-		other := start(file)
-		if asked := fetch(other, "lies.test/m"); !slices.Equal(asked, []string{"b"}) {
-			t.Errorf("after a restart, %v were asked", asked)
+		if s.chain.Health.Pardon("a", ""); !slices.Equal(ask(6, goproxy.Mod), both) {
+			t.Error("it is not asked after a pardon")
 		}
-		// Two processes on one directory: what each saw stays, whoever writes last.
-		fetch(other, "lies.test/n")
-		file = save(other, file)
-		if file = save(s.chain.Health, file); !slices.Equal(lies(file), both) {
-			t.Errorf("of two processes, %v stays", lies(file))
+		ask(7, goproxy.Mod)
+		ask(8, goproxy.Mod)
+		lying = false
+		time.Sleep(time.Minute)
+		if got := ask(4, goproxy.Mod); !slices.Equal(got, second) {
+			t.Errorf("a minute later, %v were asked", got)
 		}
-		// Nor does what one of them has pardoned come back by the other.
-		third := start(file)
-		other.Pardon("a", "lies.test/n")
-		file = save(other, file)
-		if file = save(third, file); !slices.Equal(lies(file), both[:1]) {
-			t.Errorf("after a pardon, %v stays", lies(file))
-		}
-		// What a drill did is nobody's lie.
-		if fetch(third, "lies.test/o"); slices.Contains(lies(save(third, file, "a")), "lies.test/o") {
-			t.Error("the lie of a drill was kept")
-		}
-		time.Sleep(25 * time.Hour)
-		if got := lies(file); len(got) > 0 {
-			t.Errorf("a fence stands after its time: %v", got)
-		}
-		if got := lies(save(third, file)); len(got) > 0 {
-			t.Errorf("a fence is kept after its time: %v", got)
+		time.Sleep(6 * time.Minute)
+		if got := ask(5, goproxy.Mod); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("after its time, %v were asked", got)
 		}
 	})
 }
 
 func TestOfTooManyLiesTheOldestIsForgotten(t *testing.T) {
-	play(t, "|", upstream.AsWritten, func(s *stage) {
-		const most = 4096
-		for i := range most + 1 {
-			m := module.Version{Path: fmt.Sprintf("lies.test/m%d", i), Version: "v1.0.0"}
-			s.chain.Fetch(s.t.Context(), goproxy.Request{Kind: goproxy.Zip, Module: m}, func(_ context.Context, src upstream.Source, _ *upstream.Answer) error {
-				if src.Name() == "a" {
-					return lie{errors.New("wrong hash")}
-				}
-				return nil
-			})
-			time.Sleep(time.Second)
-		}
-		got := s.chain.Health.Report("a").Lies
-		if _, first := got["lies.test/m0"]; first || len(got) != most || got[fmt.Sprintf("lies.test/m%d", most)] == "" {
-			t.Errorf("%d are remembered, the first among them: %v", len(got), first)
-		}
-	})
+	const most = 4096
+	h := upstream.NewHealth(upstream.HealthConfig{})
+	for i := range most + 1 {
+		h.Fence("a", fmt.Sprintf("lies.test/m%d", i), "wrong hash", time.Now().Add(time.Duration(i-most)*time.Second))
+	}
+	got := h.Report("a").Lies
+	if _, first := got["lies.test/m0"]; first || len(got) != most || got[fmt.Sprintf("lies.test/m%d", most)] == "" {
+		t.Errorf("%d are remembered, the first among them: %v", len(got), first)
+	}
 }
 
 func TestNotFoundNeedsNoWordOfTheDead(t *testing.T) {

@@ -25,7 +25,7 @@ type cell struct {
 	Pass     bool    `json:"pass"` // as it must be
 	First    []run   `json:"first,omitempty"`
 	Known    []run   `json:"known,omitempty"`
-	Well     healthy `json:"well"` // right before each run but the first, where it was repeated
+	Well     healthy `json:"well,omitzero"` // right before each run but the first, where it was repeated
 	Skipped  string  `json:"skipped,omitempty"`
 
 	// As judged.

@@ -336,9 +336,11 @@ func (g *gate) stepTest(ctx context.Context) error {
 		err = g.tests(ctx, append(append(slices.Clone(args), "-race"), within...))
 		_, counted := errors.AsType[errCounted](err)
 		if len(outside) > 0 && ctx.Err() == nil && (err == nil || counted) {
-			if after := g.tests(ctx, append(args, outside...)); after != nil {
-				err = after
+			after := g.tests(ctx, append(args, outside...))
+			if _, told := errors.AsType[errCounted](after); after != nil && !told {
+				return after
 			}
+			err = errors.Join(err, after)
 		}
 		return err
 	}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+// mostFences is of how many bytes the file of fences is begun anew. What it has
+// then is kept once more, beside it.
+const mostFences = 1 << 20
+
+// A fence is a line of .sluice/fences.jsonl: a source gave wrong bytes of a module,
+// or was pardoned for that. Processes only ever add lines, each in one write, so
+// that none takes away what another has seen.
+type fence struct {
+	Time   time.Time `json:"time"`
+	Source string    `json:"source"`
+	Module string    `json:"module,omitempty"` // its path; "" of a pardon for all of them
+	Why    string    `json:"why,omitempty"`
+	Pardon bool      `json:"pardon,omitempty"`
+}
+
+func (w *world) fenceFile() string { return filepath.Join(w.store.Dir(), ".sluice", "fences.jsonl") }
+
+// keepFence adds a line. It is there after a crash of the process, though perhaps
+// not of the machine.
+func (w *world) keepFence(l fence) error {
+	if err := w.store.Writable(); err != nil {
+		return fmt.Errorf("it ends with this process: %w", err)
+	}
+	l.Time = time.Now().UTC().Round(0)
+	data, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	name := w.fenceFile()
+	if st, err := os.Stat(name); err == nil && st.Size() > mostFences {
+		os.Rename(name, name+".old") // if it cannot be, it grows
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err == nil {
+		// The line before may be torn, by a full disk.
+		_, err = f.Write(append(append([]byte("\n"), data...), '\n'))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("it ends with this process: %w", err)
+	}
+	return nil
+}
+
+// putUpFences puts those up again whose time is not over. Lines that cannot be
+// understood are passed over.
+func (w *world) putUpFences(h *upstream.Health, lasts time.Duration) {
+	for _, name := range []string{w.fenceFile() + ".old", w.fenceFile()} {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				w.log.Warn("which sources were fenced off cannot be read", slog.String("file", name), slog.Any("err", err))
+			}
+			continue
+		}
+		for _, l := range parseFences(data) {
+			switch age := time.Since(l.Time); {
+			case l.Pardon:
+				h.Pardon(l.Source, l.Module)
+			case age >= 0 && age < lasts:
+				h.Fence(l.Source, l.Module, l.Why, l.Time)
+			}
+		}
+	}
+}
+
+// parseFences reads the file of fences.
+func parseFences(data []byte) (list []fence) {
+	for line := range bytes.Lines(data) {
+		var l fence
+		if json.Unmarshal(line, &l) != nil || l.Source == "" || l.Time.IsZero() {
+			continue
+		}
+		if module.CheckPath(l.Module) == nil || l.Pardon && l.Module == "" {
+			list = append(list, l)
+		}
+	}
+	return list
+}
