@@ -475,7 +475,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		if s.line.down {
 			told = append(told, s.back(&s.line, "", now))
 		}
-		if a.down && !(a.slow && e.late) {
+		if a.down && !(a.slow && (e.late || !s.fast(ask, e.took, now))) {
 			told = append(told, s.back(&a.condition, ask, now))
 		}
 		s.line.fails, a.fails, a.rest = 0, 0, time.Time{}
@@ -487,7 +487,9 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 			if req.Kind != goproxy.Info { // which no checksum database vouches for
 				a.lies = 0
 			}
-			a.took.add(e.took.Seconds())
+			if !a.down { // what it is left for is not usual
+				a.took.add(e.took.Seconds())
+			}
 			if e.bytes >= 256<<10 && e.body > 0 {
 				a.pace.add(float64(e.bytes) / e.body.Seconds())
 			}
@@ -540,6 +542,18 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	}
 	h.mu.Unlock()
 	h.tell(told)
+}
+
+// fast reports whether a source that was left for being slow is as fast as it used
+// to be, or for so long as it is now that this is usual.
+func (s *sourceHealth) fast(ask Ask, took time.Duration, now time.Time) bool {
+	a := s.asks[ask]
+	usual := time.Duration(4 * a.took.quantile(.5) * float64(time.Second))
+	unknown := firstDelay
+	if ask == AskZip { // its size says more than its source
+		unknown = mostDelay
+	}
+	return took <= max(usual, leastDelay) || a.took.n < enough && took < unknown || now.Sub(a.since) > newNormal
 }
 
 // answers reports whether the source has ever given an answer to anything.
@@ -768,10 +782,7 @@ func (h *Health) probe(ctx context.Context, p probing) {
 			break
 		}
 		if well && c.slow {
-			// As fast as it used to be, or for so long as it is now that this is usual.
-			w := &s.asks[p.ask].took
-			usual := time.Duration(4 * w.quantile(.5) * float64(time.Second))
-			well = took <= max(usual, leastDelay) || w.n < enough && took < mostDelay || now.Sub(c.since) > newNormal
+			well = s.fast(p.ask, took, now)
 		}
 		if !well {
 			c.fit = 0

@@ -314,6 +314,16 @@ func (w *walk) advance(ctx context.Context) bool {
 		}
 		w.rest(ctx, i)
 		w.begin(ctx, i)
+		for w.last && w.req.Kind != goproxy.Zip && len(w.queue) > 0 && len(w.live) > 0 && w.missing() {
+			// Somebody knows that there is no such thing. They are asked whether they
+			// know better, and nobody waits for that twice.
+			i := w.queue[0]
+			if v := w.verdicts[i]; !isMirror(w.steps[i].src) || v.wait > 0 || v.never {
+				break
+			}
+			w.queue = w.queue[1:]
+			w.begin(ctx, i)
+		}
 		return true
 	}
 }

@@ -752,6 +752,40 @@ func TestOfTooManyLiesTheOldestIsForgotten(t *testing.T) {
 	}
 }
 
+func TestTheWordOfAllTheSlowIsWaitedForOnce(t *testing.T) {
+	play(t, "||", upstream.AsWritten, func(s *stage) {
+		missing := upstream.Error{Stage: upstream.StageHTTP, Status: 404}
+		slow := func(list func(context.Context, goproxy.Request) (*upstream.Answer, error)) func(context.Context, goproxy.Request) (*upstream.Answer, error) {
+			return func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+				if req.Kind == goproxy.List {
+					return list(ctx, req)
+				}
+				return answers(20 * time.Millisecond)(ctx, req)
+			}
+		}
+		for _, a := range s.actors[:2] {
+			a.does(slow(answers(time.Second)))
+			s.want(a.name, 20*time.Millisecond, goproxy.Info)
+			s.chain.Health.Prefer("b")
+		}
+		s.chain.Health.Prefer("")
+		for range 4 { // until their lists are known to be slow
+			s.ask(goproxy.List)
+		}
+		s.want("c", 20*time.Millisecond, goproxy.List)
+		s.actors[0].does(slow(fails(time.Second, missing)))
+		s.actors[1].does(slow(fails(time.Second, missing)))
+		s.actors[2].does(slow(fails(20*time.Millisecond, missing)))
+		for range 3 { // nor does a slow answer make it a fast source
+			if _, took, err := s.ask(goproxy.List); !errors.Is(err, fs.ErrNotExist) || took != 1020*time.Millisecond {
+				t.Errorf("after %v: %v", took, err)
+			}
+		}
+		s.actors[0].does(slow(answers(time.Second)))
+		s.want("a", 1020*time.Millisecond, goproxy.List) // it does know better
+	})
+}
+
 func TestNotFoundNeedsNoWordOfTheDead(t *testing.T) {
 	play(t, "|", upstream.AsWritten, func(s *stage) {
 		s.actors[0].does(fails(0, refusedToConnect))

@@ -74,8 +74,9 @@ type rule struct {
 	// once known is judged by share. Where it cannot, since each question is
 	// another one or the answer counts, a second must do for the whole download.
 	spares bool
-	// word is how many seconds are waited for it once where another source says "not
-	// found" first, as is said of every prefix of a module path: it might have it.
+	// word is how many seconds are waited for it once in each download, where another
+	// source says "not found" first, as is said of every prefix of a module path: it
+	// might have it. Behind commas each is waited for in its turn.
 	word float64
 	// untimed are the chains in which the source's answer must be waited for.
 	untimed [3]bool
@@ -104,8 +105,8 @@ func rules() map[kind]rule {
 			why: "404 and 410 are an answer, and let `,` and `|` go on alike. It may have the next module, so it is asked.",
 		},
 		slowList: {
-			title: "slow", pass: [3]bool{true, true, true}, spares: true, word: 1, untimed: [3]bool{comma: true},
-			why: "It is slow, not in trouble. Where the chain lets another answer in its place nobody waits; behind a comma as written its answer counts, and is waited for. Also before another source's \"not found\" is believed, it is waited for once.",
+			title: "slow", pass: [3]bool{true, true, true}, spares: true, word: 1.2, untimed: [3]bool{comma: true},
+			why: "It is slow, not in trouble. Where the chain lets another answer in its place nobody waits; behind a comma as written its answer counts, and is waited for. Also before another source's \"not found\" is believed, its own word is waited for: once in each download, for its second and the way there.",
 		},
 		lostSums: {
 			title: "no checksum database", pass: [3]bool{true, true, true}, spares: true,

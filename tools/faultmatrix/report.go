@@ -162,12 +162,19 @@ func judge(c *cell, well measure, timed bool) {
 	if !c.p.warm {
 		bad = c.p.bad
 	}
-	if bar := contactBar*float64(bad) + ru.word; c.FirstExtra >= bar {
+	word := ru.word
+	if c.ch == comma {
+		word *= sourceCount
+	}
+	if bar := contactBar*float64(bad) + word; c.FirstExtra >= bar {
 		miss("first contact costs %s, the bar is %s", seconds(c.FirstExtra), seconds(bar))
 	}
 	bar := contactBar * float64(bad)
 	if ru.spares || c.p.warm {
 		bar = knownBar*well.known + well.knownNoise
+	}
+	if !c.p.warm { // where it is, the answers are in the store by then
+		bar += word
 	}
 	if c.KnownExtra >= bar {
 		miss("once known it still costs %s, the bar is %s", seconds(c.KnownExtra), seconds(bar))
