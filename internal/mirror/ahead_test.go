@@ -208,7 +208,8 @@ func TestLookAheadKeepsToItsBudgetAndEndsWithClose(t *testing.T) {
 		if n := now.Load(); n != budget {
 			t.Errorf("%d at once", n)
 		}
-		if n := r.count("sluice_lookahead_total", "dropped"); n != requirements-mirror.MaxQueued-budget && n != requirements-mirror.MaxQueued {
+		// Up to so many as are fetched at once had left the queue before it was full.
+		if n := r.count("sluice_lookahead_total", "dropped"); n < requirements-mirror.MaxQueued-budget || n > requirements-mirror.MaxQueued {
 			t.Errorf("dropped %v", n)
 		}
 		time.Sleep(10*time.Second + time.Millisecond)

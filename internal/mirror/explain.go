@@ -64,14 +64,14 @@ func explainWalk(we *upstream.WalkError) (finding.Finding, []string) {
 	if ok {
 		details = append(details, worst.Err.Error())
 	}
+	if we.Stopped != "" {
+		details = append(details, we.Stopped) // before what may be too many lines
+	}
 	for _, a := range we.Attempts {
 		// What a source said each time that it was asked is told once.
 		if text := a.Err.Error(); !slices.Contains(details, text) {
 			details = append(details, text)
 		}
-	}
-	if we.Stopped != "" {
-		details = append(details, we.Stopped)
 	}
 	code := finding.NotFound
 	switch {

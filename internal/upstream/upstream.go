@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"regexp"
 	"strings"
 	"time"
 
@@ -88,12 +89,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Source + ": " + e.reason() }
 
+// ourEnd finds our own end of a connection, which is another one each time, in
+// what package net says: read tcp 192.0.2.1:40000->192.0.2.2:443.
+var ourEnd = regexp.MustCompile(`\b((?:read|write) \w+ )[^\s>]+->`)
+
 // reason is the error without the name of its source.
 func (e *Error) reason() string {
 	var b strings.Builder
 	switch {
 	case e.Err != nil:
-		b.WriteString(e.Err.Error())
+		b.WriteString(ourEnd.ReplaceAllString(e.Err.Error(), "$1"))
 	case e.Status != 0:
 		b.WriteString(statusText(e.Status))
 	default:

@@ -419,6 +419,8 @@ func TestAnErrorReadsAsASentence(t *testing.T) {
 		{upstream.Error{Source: "https://a.test", Status: 599}, "https://a.test: 599"},
 		{upstream.Error{Source: "https://a.test", Stage: upstream.StageDNS, Err: errors.New("no such host")}, "https://a.test: no such host"},
 		{upstream.Error{Source: "https://a.test", Stage: upstream.StageTLS}, "https://a.test: tls failed"},
+		{upstream.Error{Source: "https://a.test", Stage: upstream.StageBody, Err: errors.New("read tcp 192.0.2.1:40000->[2001:db8::1]:443: reset by peer")},
+			"https://a.test: read tcp [2001:db8::1]:443: reset by peer"},
 	} {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("Error() = %q, want %q", got, tt.want)

@@ -760,7 +760,7 @@ func TestTheWordOfAllTheSlowIsWaitedForOnce(t *testing.T) {
 				if req.Kind == goproxy.List {
 					return list(ctx, req)
 				}
-				return answers(20 * time.Millisecond)(ctx, req)
+				return answers(20*time.Millisecond)(ctx, req)
 			}
 		}
 		for _, a := range s.actors[:2] {
