@@ -475,7 +475,8 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		if s.line.down {
 			told = append(told, s.back(&s.line, "", now))
 		}
-		if a.down && !(a.slow && (e.late || !s.fast(ask, e.took, now))) {
+		checked := e.err == nil && req.Kind != goproxy.Info // which no checksum database vouches for
+		if a.down && !(a.slow && (e.late || !s.fast(ask, e.took, now))) && (checked || !a.lied) {
 			told = append(told, s.back(&a.condition, ask, now))
 		}
 		s.line.fails, a.fails, a.rest = 0, 0, time.Time{}
@@ -484,7 +485,7 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 			a.outpaced = 0
 		}
 		if e.err == nil {
-			if req.Kind != goproxy.Info { // which no checksum database vouches for
+			if checked {
 				a.lies = 0
 			}
 			if !a.down { // what it is left for is not usual

@@ -720,6 +720,12 @@ func TestAHabitualLiarIsLeft(t *testing.T) {
 		if got := ask(3, goproxy.Mod); !slices.Equal(got, second) {
 			t.Errorf("after three lies, %v were asked", got)
 		}
+		s.actors[1].does(fails(0, upstream.Error{Stage: upstream.StageHTTP, Status: 404}))
+		ask(3, goproxy.Info)
+		s.actors[1].does(answers(0))
+		if got := ask(9, goproxy.Mod); !slices.Equal(got, second) {
+			t.Errorf("after an .info, which may be another lie, %v were asked", got)
+		}
 		if got := ask(3, goproxy.Zip); !slices.Equal(got, both) {
 			t.Errorf("of another kind, %v were asked", got)
 		}
