@@ -37,7 +37,7 @@ const (
 )
 
 // A remoteFlags is how a command finds the servers that it is about.
-type remoteFlags struct{ server, tokenFile string }
+type remoteFlags struct{ servers, tokenFiles []string }
 
 // serverFlags adds the flags that say which servers a command is about.
 func (e *env) serverFlags(cmd *cobra.Command) *remoteFlags {
@@ -45,8 +45,8 @@ func (e *env) serverFlags(cmd *cobra.Command) *remoteFlags {
 	f := cmd.PersistentFlags()
 	f.Var(&textFlag{kind: "file"}, "config", "configuration file (TOML) of the server; SLUICE_CONFIG names it too")
 	f.Var(&textFlag{kind: "directory"}, "data", "data directory of the server (default: sluice in the user's cache directory)")
-	f.StringVar(&r.server, "server", "", "a server elsewhere, by its URL, in place of those on the data directory")
-	f.StringVar(&r.tokenFile, "token-file", "", "file with the token of that server (default: the one of admin.token_file)")
+	f.StringArrayVar(&r.servers, "server", nil, "a server elsewhere, by its URL, in place of those on the data directory; may be repeated")
+	f.StringArrayVar(&r.tokenFiles, "token-file", nil, "file with the token of that server, one for all or one for each (default: the one of admin.token_file)")
 	cmd.MarkPersistentFlagFilename("config", "toml")
 	cmd.MarkPersistentFlagDirname("data")
 	cmd.MarkPersistentFlagFilename("token-file")
@@ -56,6 +56,7 @@ func (e *env) serverFlags(cmd *cobra.Command) *remoteFlags {
 // A peer is a server that can be asked.
 type peer struct {
 	name   string // for people
+	short  string // likewise, where there are several
 	base   string
 	token  string
 	client *http.Client
@@ -68,28 +69,8 @@ func (e *env) peers(cmd *cobra.Command, r *remoteFlags) ([]peer, error) {
 	if err != nil && !e.dataIsKnown(l, err) {
 		return nil, err
 	}
-	if r.server != "" {
-		u, err := url.Parse(r.server)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-			return nil, &exitError{status: exitMisuse, err: fmt.Errorf("--server %s is not the URL of a server", goenv.Redact(r.server)), hint: "write --server https://proxy.example.com --token-file FILE"}
-		}
-		p := peer{name: u.Scheme + "://" + u.Host, base: strings.TrimSuffix(u.String(), "/"), client: &http.Client{
-			// A token is for the one whom it is given to.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}}
-		file := cmp.Or(r.tokenFile, l.Admin.TokenFile)
-		if file == "" {
-			return nil, &exitError{status: exitMisuse, err: errors.New("--server wants a token"), hint: "name the file that holds it with --token-file FILE"}
-		}
-		if p.token, err = tokenIn(file, func(os.FileMode) {
-			e.say("warning: other users may read the token in %s; chmod 600 it", file)
-		}); err != nil {
-			return nil, &exitError{status: exitMisuse, err: fmt.Errorf("--token-file: %w", err)}
-		}
-		if u.Scheme == "http" && !config.Loopback(u.Hostname()) {
-			e.say("warning: the token goes to %s unencrypted, and can be read on the way; use https if it has it", u.Host)
-		}
-		return []peer{p}, nil
+	if len(r.servers) > 0 {
+		return e.remotes(r, l.Admin.TokenFile)
 	}
 	var list []peer
 	for _, socket := range sockets(l.Data) {
@@ -103,10 +84,48 @@ func (e *env) peers(cmd *cobra.Command, r *remoteFlags) ([]peer, error) {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: socketTime}).DialContext(ctx, "unix", socket)
 		}
-		list = append(list, peer{name: "server " + strings.TrimSuffix(strings.TrimPrefix(filepath.Base(socket), "admin-"), ".sock") + " on " + l.Data, base: "http://sluice", client: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}})
+		short := "server " + strings.TrimSuffix(strings.TrimPrefix(filepath.Base(socket), "admin-"), ".sock")
+		list = append(list, peer{name: short + " on " + l.Data, short: short, base: "http://sluice", client: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}})
 	}
 	if len(list) == 0 {
 		return nil, &exitError{status: exitNo, err: fmt.Errorf("no server that this user may switch runs on the data directory %s", l.Data), hint: "name its directory with --data DIR, or its address with --server URL --token-file FILE"}
+	}
+	return list, nil
+}
+
+// remotes are the servers that the flags name.
+func (e *env) remotes(r *remoteFlags, tokenFile string) (list []peer, err error) {
+	misused := func(hint, format string, args ...any) ([]peer, error) {
+		return nil, &exitError{status: exitMisuse, err: fmt.Errorf(format, args...), hint: hint}
+	}
+	if n := len(r.tokenFiles); n > 1 && n != len(r.servers) {
+		return misused("write one --token-file for all servers, or one for each, in the same order", "there are %d --server and %d --token-file", len(r.servers), n)
+	}
+	for i, text := range r.servers {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			return misused("write --server https://proxy.example.com --token-file FILE", "--server %s is not the URL of a server", goenv.Redact(text))
+		}
+		p := peer{name: u.Scheme + "://" + u.Host, short: u.Host, base: strings.TrimSuffix(u.String(), "/"), client: &http.Client{
+			// A token is for the one whom it is given to.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}}
+		file := tokenFile
+		if n := len(r.tokenFiles); n > 0 {
+			file = r.tokenFiles[min(i, n-1)]
+		}
+		if file == "" {
+			return misused("name the file that holds it with --token-file FILE", "--server wants a token")
+		}
+		if p.token, err = tokenIn(file, func(os.FileMode) {
+			e.say("warning: other users may read the token in %s; chmod 600 it", file)
+		}); err != nil {
+			return misused("", "--token-file: %w", err)
+		}
+		if u.Scheme == "http" && !config.Loopback(u.Hostname()) {
+			e.say("warning: the token goes to %s unencrypted, and can be read on the way; use https if it has it", u.Host)
+		}
+		list = append(list, p)
 	}
 	return list, nil
 }

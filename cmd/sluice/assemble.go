@@ -203,6 +203,7 @@ type world struct {
 	rest   context.CancelFunc
 	live   live
 	drills drills // inside sources
+	region string // where this server stands
 	tmp    string // for version control where the store cannot hold it; "" if not made
 
 	// Of the goroutine that runs the command.

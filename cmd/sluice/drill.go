@@ -109,8 +109,8 @@ did, no client asked for anything, or no server runs; 2 misused.`,
 	f.BoolVar(&o.markdown, "markdown", false, "print the report in Markdown")
 	f.StringVar(&o.inside, "inside", "", "put the fault into a running server's view of this source (its name in sluice sources, or a part of it)")
 	f.StringVar(&o.reason, "reason", "", "why, for those who see it later; with --inside")
-	f.StringVar(&o.remote.server, "server", "", "a server elsewhere, by its URL; with --inside")
-	f.StringVar(&o.remote.tokenFile, "token-file", "", "file with the token of that server; with --inside")
+	f.StringArrayVar(&o.remote.servers, "server", nil, "a server elsewhere, by its URL; with --inside; may be repeated")
+	f.StringArrayVar(&o.remote.tokenFiles, "token-file", nil, "file with the token of that server, one for all or one for each; with --inside")
 	f.BoolVar(&o.list, "list", false, "print the faults there are")
 	cmd.RegisterFlagCompletionFunc("for", cobra.NoFileCompletions)
 	for _, name := range []string{"source", "reason", "server"} {

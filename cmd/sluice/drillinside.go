@@ -102,7 +102,7 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 		}
 	}
 	worked, tried := true, false
-	for _, d := range all {
+	for i, d := range all {
 		if d.Answer == nil {
 			continue
 		}
@@ -114,7 +114,7 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 		if o.json {
 			continue
 		}
-		if _, err := fmt.Fprint(e.stdout, peerPrefix(peers, d.Answer.PID), insideReport(*d.Answer, o.markdown)); err != nil {
+		if _, err := fmt.Fprint(e.stdout, peerPrefix(peers, peers[i]), insideReport(*d.Answer, o.markdown)); err != nil {
 			return err
 		}
 	}

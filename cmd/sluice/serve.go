@@ -124,6 +124,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	if w.parts.server.Token, err = readToken(l.Admin.TokenFile, log); err != nil {
 		return err
 	}
+	w.region = l.Region
 	w.openSwitches()
 	srv := w.server(l)
 

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +23,7 @@ import (
 const redrawEvery = time.Second
 
 func newSources(e *env) *cobra.Command {
-	var asJSON, once bool
+	var asJSON, once, byRegion bool
 	cmd := &cobra.Command{
 		Use:   "sources",
 		Short: "Show how the sources of a running server do",
@@ -32,19 +34,24 @@ how many of its answers were of use (OK; "not found" is one); how many versions
 it lacks that others have, and for how long (LAG); of how many modules it gave
 wrong bytes (LIES); and its share of all answers. What is not known is "-".
 
+With --by-region it shows for each source its state, and how long half of its .info
+and .mod files take, from each region: name the servers with --server, once for
+each. The region of a server is its key region. Several of one region are counted.
+
 At a terminal the table is drawn again each second, until Ctrl-C.
 
 Exit status: 0 shown, 1 no server runs, 2 misused.`,
-		Example:           "  sluice sources\n  sluice sources --once --data /var/lib/sluice\n  sluice sources pardon a.example example.com/module",
+		Example:           "  sluice sources\n  sluice sources --once --data /var/lib/sluice\n  sluice sources --by-region --server https://eu.example.com --server https://us.example.com --token-file FILE\n  sluice sources pardon a.example example.com/module",
 		Args:              noCommand,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	remote := e.serverFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return runSources(cmd.Context(), e, cmd, remote, asJSON, once)
+		return runSources(cmd.Context(), e, cmd, remote, asJSON, once, byRegion)
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what each server answered")
 	cmd.Flags().BoolVar(&once, "once", false, "print the table once, also at a terminal")
+	cmd.Flags().BoolVar(&byRegion, "by-region", false, "print which source is how from where, by the region of each server")
 	cmd.AddCommand(newPardon(e, remote))
 	return cmd
 }
@@ -126,7 +133,7 @@ func runPardon(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteFl
 		if asJSON {
 			continue
 		}
-		fmt.Fprintf(e.stdout, "%s%s is asked again for %s\n", peerPrefix(peers, ans.PID), finding.Redact(ans.Source), count(ans.Pardoned, "module"))
+		fmt.Fprintf(e.stdout, "%s%s is asked again for %s\n", peerPrefix(peers, p), finding.Redact(ans.Source), count(ans.Pardoned, "module"))
 		if ans.Unkept != "" {
 			e.say("warning: %s", ans.Unkept)
 		}
@@ -157,11 +164,11 @@ type shown struct {
 	Error  string                `json:"error,omitempty"`
 }
 
-func runSources(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteFlags, asJSON, once bool) error {
+func runSources(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteFlags, asJSON, once, byRegion bool) error {
 	live := !asJSON && !once && e.stdoutColumns() > 0 && e.getenv("TERM") != "dumb"
 	drawn := 0
 	for {
-		all, lines, err := e.sourcesNow(ctx, cmd, remote)
+		all, lines, err := e.sourcesNow(ctx, cmd, remote, byRegion)
 		switch {
 		case ctx.Err() != nil && live:
 			return nil // that is how a live table ends
@@ -196,34 +203,125 @@ func runSources(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteF
 }
 
 // sourcesNow is what the servers say at this moment, and that in lines.
-func (e *env) sourcesNow(ctx context.Context, cmd *cobra.Command, remote *remoteFlags) (all []shown, lines []string, err error) {
+func (e *env) sourcesNow(ctx context.Context, cmd *cobra.Command, remote *remoteFlags, byRegion bool) (all []shown, lines []string, err error) {
 	peers, err := e.peers(cmd, remote)
 	if err != nil {
 		return nil, nil, err
 	}
-	var errs []error
-	for _, p := range peers {
-		ans, err := call[server.SourcesAnswer](ctx, p, "/-/sources", nil)
-		if err != nil {
-			errs = append(errs, ofPeer(peers, p, err))
-			all = append(all, shown{Server: p.name, Error: finding.Redact(err.Error())})
+	all = make([]shown, len(peers))
+	failed := make([]error, len(peers))
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() {
+			ans, err := call[server.SourcesAnswer](ctx, p, "/-/sources", nil)
+			if all[i] = (shown{Server: p.name, Answer: &ans}); err != nil {
+				all[i].Answer, all[i].Error, failed[i] = nil, finding.Redact(err.Error()), ofPeer(peers, p, err)
+			}
+		})
+	}
+	wg.Wait()
+	errs := slices.DeleteFunc(failed, func(err error) bool { return err == nil })
+	if byRegion {
+		for _, l := range regionTable(peers, all, e.stdoutColumns(), e.colours()) {
+			lines = append(lines, l+"\n")
+		}
+		return all, lines, oneOf(errs)
+	}
+	for i, p := range peers {
+		if all[i].Answer == nil {
 			continue
 		}
-		all = append(all, shown{Server: p.name, Answer: &ans})
 		if len(lines) > 0 {
 			lines = append(lines, "\n")
 		}
 		if len(peers) > 1 {
-			lines = append(lines, fmt.Sprintf("server %d\n", ans.PID))
+			lines = append(lines, strings.TrimSpace(p.short+" "+all[i].Answer.Region)+"\n")
 		}
-		for _, l := range sourceTable(ans, time.Now(), e.stdoutColumns(), e.colours()) {
+		for _, l := range sourceTable(*all[i].Answer, time.Now(), e.stdoutColumns(), e.colours()) {
 			lines = append(lines, l+"\n")
 		}
 	}
+	return all, lines, oneOf(errs)
+}
+
+// oneOf is the only error as it is, or all of them.
+func oneOf(errs []error) error {
 	if len(errs) == 1 {
-		return all, lines, errs[0]
+		return errs[0]
 	}
-	return all, lines, errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// regionTable says which source is how from where: a column for each region, or
+// for a server that names none.
+func regionTable(peers []peer, all []shown, width int, colours bool) []string {
+	type cell struct {
+		states map[string]int
+		took   []float64 // half of the answers, in milliseconds, by server
+	}
+	var regions, sources []string
+	called := map[string]string{}
+	cells := map[[2]string]*cell{}
+	for i, s := range all {
+		region := peers[i].short
+		if s.Answer != nil && s.Answer.Region != "" {
+			region = s.Answer.Region
+		}
+		if !slices.Contains(regions, region) {
+			regions = append(regions, region)
+		}
+		if s.Answer == nil {
+			continue
+		}
+		for _, src := range s.Answer.Sources {
+			if !slices.Contains(sources, src.Name) {
+				sources = append(sources, src.Name)
+			}
+			called[src.Name] = cmp.Or(called[src.Name], src.Called)
+			at := [2]string{src.Name, region}
+			if cells[at] == nil {
+				cells[at] = &cell{states: map[string]int{}}
+			}
+			cells[at].states[src.State]++
+			for _, a := range src.Asks {
+				if a.Ask == "file" && a.Samples > 0 {
+					cells[at].took = append(cells[at].took, a.P50)
+				}
+			}
+		}
+	}
+	rows := [][]string{append([]string{"SOURCE"}, regions...)}
+	for _, name := range sources {
+		row := []string{strings.TrimSpace(called[name] + " " + finding.Redact(name))}
+		for _, region := range regions {
+			c := cells[[2]string{name, region}]
+			if c == nil {
+				row = append(row, "-")
+				continue
+			}
+			var parts []string
+			for _, state := range slices.Sorted(maps.Keys(c.states)) {
+				if n := c.states[state]; len(c.states) > 1 || n > 1 {
+					state += fmt.Sprintf(" ×%d", n)
+				}
+				parts = append(parts, state)
+			}
+			text := strings.Join(parts, ", ")
+			if len(c.took) > 0 {
+				slices.Sort(c.took)
+				text += " " + millis(c.took[len(c.took)/2])
+			}
+			row = append(row, text)
+		}
+		rows = append(rows, row)
+	}
+	paint := func(row, _ int, text string) string {
+		if row == 0 && colours {
+			return "\x1b[1m" + text + "\x1b[0m"
+		}
+		return text
+	}
+	return layout(rows, width, []int{0}, nil, paint)
 }
 
 // Columns of the table of sources.

@@ -169,7 +169,7 @@ func runSwitch(ctx context.Context, e *env, cmd *cobra.Command, remote *remoteFl
 		}
 		printSteps(e.stdout, append(ans.Steps, s.Steps...))
 		if err == nil {
-			fmt.Fprintf(e.stdout, "%s%s\n", peerPrefix(peers, ans.PID), finding.Redact(ans.Done))
+			fmt.Fprintf(e.stdout, "%s%s\n", peerPrefix(peers, p), finding.Redact(ans.Done))
 			if ans.Unkept != "" {
 				e.say("warning: %s", ans.Unkept)
 			}
@@ -209,11 +209,11 @@ func ofPeer(peers []peer, p peer, err error) error {
 	return named
 }
 
-func peerPrefix(peers []peer, pid int) string {
+func peerPrefix(peers []peer, p peer) string {
 	if len(peers) < 2 {
 		return ""
 	}
-	return fmt.Sprintf("server %d: ", pid)
+	return p.short + ": "
 }
 
 func printSteps(w io.Writer, steps []server.Step) {
@@ -248,11 +248,11 @@ func (e *env) listSwitches(ctx context.Context, peers []peer, asJSON bool) error
 			continue
 		}
 		if len(ans.Switches) == 0 {
-			fmt.Fprintf(e.stdout, "%snothing is switched\n", peerPrefix(peers, ans.PID))
+			fmt.Fprintf(e.stdout, "%snothing is switched\n", peerPrefix(peers, p))
 			continue
 		}
 		if len(peers) > 1 {
-			fmt.Fprintf(e.stdout, "server %d\n", ans.PID)
+			fmt.Fprintln(e.stdout, p.short)
 		}
 		now := time.Now()
 		rows := [][]string{{"SWITCH", "SINCE", "ENDS IN", "BY", "REASON"}}

@@ -167,7 +167,7 @@ func (a admin) Switches() server.SwitchesAnswer {
 
 // SourceStatus implements server.Admin.
 func (a admin) SourceStatus() server.SourcesAnswer {
-	ans := server.SourcesAnswer{PID: os.Getpid(), Time: time.Now(), Sources: []server.SourceStatus{}, Forced: a.inForce()}
+	ans := server.SourcesAnswer{PID: os.Getpid(), Region: a.w.region, Time: time.Now(), Sources: []server.SourceStatus{}, Forced: a.inForce()}
 	prefer := a.w.health.Preferred()
 	var all uint64
 	for _, l := range a.links() {

@@ -41,3 +41,26 @@ https://a-rather-long-name.mirror.example.com/artifactory/api/go/go-virtual  dow
 		t.Errorf("a wide table is\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestTheTableOfRegionsSaysWhichSourceIsHowFromWhere(t *testing.T) {
+	server1 := func(region, state string, p50 float64) shown {
+		src := server.SourceStatus{Name: "https://a.example", Called: "corp", State: state}
+		if p50 > 0 {
+			src.Asks = []server.AskStatus{{Ask: "file", P50: p50, Samples: 1}}
+		}
+		return shown{Answer: &server.SourcesAnswer{Region: region, Sources: []server.SourceStatus{src}}}
+	}
+	more := server1("", "up", 12)
+	more.Answer.Sources = append(more.Answer.Sources, server.SourceStatus{Name: "direct", State: "unknown"})
+	all := []shown{server1("eu", "up", 10), server1("us", "up", 30), server1("us", "down", 0), server1("us", "up", 50), more, {Error: "it does not answer"}}
+	var peers []peer
+	for _, name := range []string{"1", "2", "3", "4", "h.example", "dead.example"} {
+		peers = append(peers, peer{short: name})
+	}
+	want := `SOURCE                  eu       us                   h.example  dead.example
+corp https://a.example  up 10ms  down ×1, up ×2 50ms  up 12ms    -
+direct                  -        -                    unknown    -`
+	if got := strings.Join(regionTable(peers, all, 0, false), "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -32,6 +32,7 @@ import (
 type Config struct {
 	Listen     string         // host:port
 	Data       string         // directory of the store
+	Region     string         // where this server stands; "": nobody says
 	Proxy      goenv.List     // the chain of sources
 	Private    goenv.Patterns // never sent to a public source or database
 	NoProxy    goenv.Patterns // fetched by version control, past the proxies

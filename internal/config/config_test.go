@@ -55,6 +55,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"listen":             "127.0.0.1:7070 | default",
+		"region":             " | default",
 		"data":               filepath.FromSlash("/cache/sluice") + " | default",
 		"proxy":              "https://proxy.example.com,direct | go env (GOPROXY, /goroot/go.env:1)",
 		"private":            "git.corp.example | go env (GOPRIVATE, environment)",

@@ -485,6 +485,17 @@ func setSourceURL(p *string, text string) error {
 }
 
 func checkName(s string) error {
+	switch {
+	case s == "direct" || s == "off":
+		return fmt.Errorf("%q is a word of proxy lists; choose another name", s)
+	case slices.Contains([]string{"source", "prefer", "none", "look-ahead", "origin", "offline", "on"}, s):
+		return fmt.Errorf("%q is a word of sluice switch; choose another name", s)
+	}
+	return checkLabel(s)
+}
+
+// checkLabel says what is wrong with a name for people.
+func checkLabel(s string) error {
 	ok := func(r rune) bool {
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.", r)
 	}
@@ -493,10 +504,6 @@ func checkName(s string) error {
 		return errors.New("it is longer than 40 characters; choose a shorter one")
 	case strings.ContainsFunc(s, func(r rune) bool { return !ok(r) }):
 		return errors.New("only letters, digits, and - _ . may be in it")
-	case s == "direct" || s == "off":
-		return fmt.Errorf("%q is a word of proxy lists; choose another name", s)
-	case slices.Contains([]string{"source", "prefer", "none", "look-ahead", "origin", "offline", "on"}, s):
-		return fmt.Errorf("%q is a word of sluice switch; choose another name", s)
 	}
 	return nil
 }

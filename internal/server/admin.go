@@ -43,6 +43,7 @@ type Admin interface {
 // A SourcesAnswer is that of GET /-/sources.
 type SourcesAnswer struct {
 	PID     int               `json:"pid"`
+	Region  string            `json:"region,omitempty"` // where the server stands
 	Time    time.Time         `json:"time"`
 	Offline *switches.Switch  `json:"offline,omitempty"` // nothing is fetched
 	Sources []SourceStatus    `json:"sources"`
