@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -64,7 +65,7 @@ func (w *world) keepFence(l fence) error {
 // understood are passed over.
 func (w *world) putUpFences(h *upstream.Health, lasts time.Duration) {
 	for _, name := range []string{w.fenceFile() + ".old", w.fenceFile()} {
-		data, err := os.ReadFile(name)
+		data, err := readEnd(name, 4*mostFences)
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				w.log.Warn("which sources were fenced off cannot be read", slog.String("file", name), slog.Any("err", err))
@@ -80,6 +81,20 @@ func (w *world) putUpFences(h *upstream.Health, lasts time.Duration) {
 			}
 		}
 	}
+}
+
+// readEnd reads the last most bytes of a file.
+func readEnd(name string, most int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-most), most))
 }
 
 // parseFences reads the file of fences.

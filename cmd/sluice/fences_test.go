@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/mod/module"
@@ -27,4 +29,16 @@ func FuzzFences(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOfAHugeFileTheEndIsRead(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("0123456789"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for most, want := range map[int64]string{3: "789", 10: "0123456789", 100: "0123456789"} {
+		if got, err := readEnd(name, most); err != nil || string(got) != want {
+			t.Errorf("of the last %d bytes %q were read, %v", most, got, err)
+		}
+	}
 }
