@@ -326,8 +326,11 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 		v.avoid = true
 		v.err = &Error{Source: src.Name(), Stage: stage, Err: errors.New(err), recalled: true}
 	}
-	// Only who could not be reached a moment ago has no say in what exists.
-	silent := func(c *condition) bool { return c.unsaid && now.Sub(c.tried) < unsaidFor }
+	// Only who could not be reached a moment ago, and whom it takes long to find out
+	// about, has no say in what exists.
+	silent := func(c *condition) bool {
+		return c.unsaid && c.cost >= silentAgain && now.Sub(c.tried) < unsaidFor
+	}
 	switch lie, lied := s.lies[req.Module.Path]; {
 	case s.off && (s.offUntil.IsZero() || now.Before(s.offUntil)):
 		avoid("", StageLocal)
@@ -527,10 +530,10 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		case a.down:
 			a.err, a.stage, a.unsaid = se.reason(), se.Stage, !se.Answered()
 			if a.unsaid {
-				a.tried = now
+				a.tried, a.cost = now, e.took
 			}
 		case !se.Answered(), errors.Is(se.Err, ErrStalled) && !a.known:
-			a.tried = now
+			a.tried, a.cost = now, e.took
 			told = append(told, s.leave(&a.condition, ask, se.reason(), se.Stage, !se.Answered(), now))
 		default:
 			if a.fails++; a.fails >= failuresAnswered {

@@ -585,7 +585,9 @@ func statusError(source string, resp *http.Response) *Error {
 		e.Stage, e.Err = StageContent, fmt.Errorf("%s in place of 200 OK", statusText(resp.StatusCode))
 		return e
 	}
-	if mt, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && mt == "text/plain" {
+	mt, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	e.page = mt == "text/html"
+	if err == nil && mt == "text/plain" {
 		switch strings.ToLower(params["charset"]) {
 		case "", "utf-8", "us-ascii":
 			e.Text = printable(data)

@@ -85,6 +85,7 @@ type Error struct {
 	answered bool // it answered, although neither Status nor Stage shows it: with a redirect
 	recalled bool // it was not asked: this is what is known of it
 	silent   bool // a file system that hangs
+	page     bool // its "not found" is a page for people, which whoever stands on the way may have sent
 }
 
 func (e *Error) Error() string { return e.Source + ": " + e.reason() }

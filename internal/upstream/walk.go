@@ -334,7 +334,15 @@ func (w *walk) settled() bool {
 	if !w.missing() || len(w.round) > 0 && (w.spared || w.c.DirectBehind) {
 		return false
 	}
-	return !slices.ContainsFunc(w.later, func(i int) bool { v := w.verdicts[i]; return !v.unsaid && !v.missing })
+	// A page for people may be trouble in disguise, and does not settle it alone.
+	plain := slices.ContainsFunc(w.attempts, func(a Attempt) bool {
+		e, ok := errors.AsType[*Error](a.Err)
+		return ok && errors.Is(e, fs.ErrNotExist) && !e.page
+	})
+	return !slices.ContainsFunc(w.later, func(i int) bool {
+		v := w.verdicts[i]
+		return !v.missing && !v.never && (!v.unsaid || !plain)
+	})
 }
 
 // missing reports whether somebody says that there is no such thing, and nobody

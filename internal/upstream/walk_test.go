@@ -793,14 +793,22 @@ func TestTheWordOfAllTheSlowIsWaitedForOnce(t *testing.T) {
 }
 
 func TestNotFoundNeedsNoWordOfTheDead(t *testing.T) {
-	play(t, "|", upstream.AsWritten, func(s *stage) {
-		s.actors[0].does(fails(0, refusedToConnect))
+	missing := upstream.Error{Source: "b", Stage: upstream.StageHTTP, Status: 404}
+	play(t, "|", upstream.AsWritten, func(s *stage) { // whom it takes a second to find dead
+		s.actors[0].does(fails(time.Second, refusedToConnect))
+		s.actors[1].does(fails(0, missing))
 		s.ask(goproxy.Info)
 		s.actors[0].times()
-		s.actors[1].does(fails(0, upstream.Error{Source: "b", Stage: upstream.StageHTTP, Status: 404}))
 		if _, _, err := s.ask(goproxy.Info); !errors.Is(err, fs.ErrNotExist) || s.actors[0].times() != 0 {
 			t.Errorf("%v", err)
 		}
+	})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // but of one that refuses at once, which may be back
+		s.actors[0].does(fails(0, refusedToConnect))
+		s.ask(goproxy.Info)
+		s.actors[0].does(answers(20 * time.Millisecond))
+		s.actors[1].does(fails(0, missing))
+		s.want("a", 20*time.Millisecond, goproxy.Info)
 	})
 	play(t, "|", upstream.AsWritten, func(s *stage) { // but one of those that are in trouble and could have it
 		s.actors[0].does(fails(0, upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 500}))
