@@ -347,7 +347,6 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			}
 			hs := upstream.NewHTTPSource(n, u)
 			src = hs
-			p.names[hs.Name()] = table.Name
 			mirrors = append(mirrors, remote{src: hs, mirror: true, may: w.mayAsk})
 		case goenv.File:
 			dir, err := fileURLPath(entry.URL)
@@ -362,6 +361,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		default:
 			src = upstream.OffSource{}
 		}
+		p.names[src.Name()] = table.Name
 		p.chain.Links = append(p.chain.Links, upstream.Link{Source: src, FallBack: entry.FallBackOnError, Tier: table.Tier, Weight: cmp.Or(table.Weight, -1)})
 	}
 	past := p.chain

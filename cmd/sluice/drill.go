@@ -75,7 +75,7 @@ is killed, it ends at once.
 
 Exit status: 0 the command worked under the fault (through Sluice, if that was
 asked for), or no request of a client failed because of it; 1 it did not, some
-did, no client asked for anything, or no server runs; 2 misused.`,
+did, nothing met the fault, or no server runs; 2 misused.`,
 		Example: "  sluice drill 503 -- go mod download\n  sluice drill zip:cut=30% --through-sluice -- go mod download\n  sluice drill black-hole --source 2 --for 20s --markdown -- go mod download\n  sluice drill 503 --inside a.example --for 5m --reason 'game day'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := o.form(cmd); err != nil {

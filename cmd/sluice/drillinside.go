@@ -107,7 +107,7 @@ func runInside(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) er
 			continue
 		}
 		worked = worked && d.Answer.Failed == 0 && d.Answer.Waiting == 0
-		tried = tried || len(d.Answer.During.Requests) > 0
+		tried = tried || len(d.Answer.Met) > 0
 		if d.Answer.Unkept != "" {
 			e.say("warning: %s", finding.Redact(d.Answer.Unkept))
 		}

@@ -275,11 +275,20 @@ func (d *drills) takeOut(f *fault) {
 	}
 }
 
-// has reports whether a source has a drill, or requests of one.
-func (d *drills) has(source string) bool {
+// lying reports whether a source has a drill, or requests of one, in which it
+// gives wrong bytes.
+func (d *drills) lying(source string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.in[source] != nil || slices.Contains(slices.Collect(maps.Values(d.past)), source)
+	if f := d.in[source]; f != nil && lies(f.fault) {
+		return true
+	}
+	for f, s := range d.past {
+		if s == source && lies(f.fault) {
+			return true
+		}
+	}
+	return false
 }
 
 // end forgets a fault that has been taken out, at once or with the last request
@@ -355,7 +364,7 @@ func (a admin) Drill(ctx context.Context, req server.DrillRequest, via string, b
 		return ans, fail(server.Clashing, "sluice switch offline off", "nothing is asked: switched offline %s", a.w.live.force().offline)
 	}
 
-	restore := a.w.health.Mark(name)
+	restore := a.w.health.Mark(name, lies(ft))
 	count := func() server.Asked {
 		r := a.w.health.Report(name)
 		return server.Asked{Good: r.Good, Missing: r.Missing, Failed: r.Failed}

@@ -184,11 +184,11 @@ func TestWhatIsUnderWayWhenADrillEndsBelongsToIt(t *testing.T) {
 	d.end("a", f)
 	d.Began(after)
 	d.Ended(over(after))
-	if !d.has("a") || healed != 0 {
+	if !d.lying("a") || healed != 0 {
 		t.Errorf("a drill with a request under way is forgotten; healed %d times", healed)
 	}
 	d.Ended(over(first))
-	if d.has("a") || healed != 1 || len(d.past) != 0 {
+	if d.lying("a") || healed != 1 || len(d.past) != 0 {
 		t.Errorf("when its last request is over, a drill is remembered; healed %d times", healed)
 	}
 }

@@ -72,7 +72,11 @@ func (w *world) putUpFences(h *upstream.Health, lasts time.Duration) {
 			}
 			continue
 		}
-		for _, l := range parseFences(data) {
+		list, lost := parseFences(data)
+		if lost > 0 {
+			w.log.Warn("lines of fences cannot be understood, and count for nothing", slog.String("file", name), slog.Int("lines", lost))
+		}
+		for _, l := range list {
 			switch age := time.Since(l.Time); {
 			case l.Pardon:
 				h.Pardon(l.Source, l.Module)
@@ -85,28 +89,33 @@ func (w *world) putUpFences(h *upstream.Health, lasts time.Duration) {
 
 // readEnd reads the last most bytes of a file.
 func readEnd(name string, most int64) ([]byte, error) {
+	st, err := os.Stat(name) // opening a named pipe would wait for its writer
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	return io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-most), most))
 }
 
-// parseFences reads the file of fences.
-func parseFences(data []byte) (list []fence) {
+// parseFences reads the file of fences. lost are the lines that are none.
+func parseFences(data []byte) (list []fence, lost int) {
 	for line := range bytes.Lines(data) {
-		var l fence
-		if json.Unmarshal(line, &l) != nil || l.Source == "" || l.Time.IsZero() {
+		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
-		if module.CheckPath(l.Module) == nil || l.Pardon && l.Module == "" {
-			list = append(list, l)
+		var l fence
+		if json.Unmarshal(line, &l) != nil || l.Source == "" || l.Time.IsZero() || module.CheckPath(l.Module) != nil && !(l.Pardon && l.Module == "") {
+			lost++
+			continue
 		}
+		list = append(list, l)
 	}
-	return list
+	return list, lost
 }

@@ -66,7 +66,7 @@ func (w *world) sourceChanged(c upstream.Change) {
 	}
 	if c.Module != "" {
 		w.log.Warn("source is fenced off", append(attrs, slog.String("module", c.Module))...)
-		if w.drills.has(c.Source) {
+		if w.drills.lying(c.Source) {
 			return // it is the fault's doing
 		}
 		if err := w.keepFence(fence{Source: c.Source, Module: c.Module, Why: finding.Redact(c.Why)}); err != nil {

@@ -215,7 +215,10 @@ func (a admin) find(text string) (upstream.Link, error) {
 			return l, nil
 		}
 		names = append(names, l.Source.Name())
-		if text != "" && strings.Contains(strings.ToLower(l.Source.Name()), strings.ToLower(text)) {
+		if short != "" {
+			names = append(names, short)
+		}
+		if text != "" && strings.Contains(strings.ToLower(short+" "+l.Source.Name()), strings.ToLower(text)) {
 			part = append(part, l)
 		}
 	}

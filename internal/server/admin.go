@@ -245,6 +245,8 @@ const (
 	// adminHeader is how long the local socket waits for a request's header. Its
 	// clients are programs of this machine.
 	adminHeader = 5 * time.Second
+	// adminEnd is how long answers of the local socket may take to go out at the end.
+	adminEnd = 2 * time.Second
 )
 
 // A Token is the SHA-256 of the token that the API wants over TCP. The zero
@@ -271,8 +273,12 @@ func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	// What is under way is short, or can be taken back.
-	hs.Close()
+	// What is under way is short, or ends with us; its answer still goes out.
+	end, stop := context.WithTimeout(context.Background(), adminEnd)
+	defer stop()
+	if hs.Shutdown(end) != nil {
+		hs.Close()
+	}
 	<-done
 	return nil
 }

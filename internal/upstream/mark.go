@@ -4,14 +4,14 @@ import "time"
 
 // Mark takes note of how a source stands. restore forgives what it did since: it
 // is no longer left, or left alone, if it was not before, nor fenced off for
-// modules for which it was not. That is for trouble which is known to have been
-// none of the source's.
-func (h *Health) Mark(source string) (restore func()) {
+// modules for which it was not, if lies is true. That is for trouble which is
+// known to have been none of the source's.
+func (h *Health) Mark(source string, lies bool) (restore func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	bad := map[Ask]bool{} // "" is the whole source
-	lies := map[string]bool{}
+	fenced := map[string]bool{}
 	if s := h.sources[source]; s != nil {
 		state, _ := s.line.state(now)
 		bad[""] = state != Up
@@ -20,7 +20,7 @@ func (h *Health) Mark(source string) (restore func()) {
 			bad[k] = state != Up
 		}
 		for p := range s.lies {
-			lies[p] = true
+			fenced[p] = true
 		}
 	}
 	return func() {
@@ -44,7 +44,7 @@ func (h *Health) Mark(source string) (restore func()) {
 				forgive(&s.asks[k].condition, k)
 			}
 			for p := range s.lies {
-				if !lies[p] {
+				if lies && !fenced[p] {
 					delete(s.lies, p)
 				}
 			}

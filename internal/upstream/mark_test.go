@@ -23,12 +23,12 @@ func TestWhatASourceDidSinceAMarkIsForgivenAndNothingBefore(t *testing.T) {
 		}
 		b.fail(dead)
 		a.fail(dead)
-		restoreA := h.Mark("a")
+		restoreA := h.Mark("a", true)
 		fetch()
 		if !h.IsDown("a") || !h.IsDown("b") {
 			t.Fatal("refused sources are not down")
 		}
-		restoreB := h.Mark("b")
+		restoreB := h.Mark("b", true)
 		restoreA()
 		restoreB()
 		if h.IsDown("a") {

@@ -148,6 +148,7 @@ type walk struct {
 	spared   bool
 	stopped  string
 	fresh    bool // a source failed that was not known to be in trouble, in a way that may pass
+	odd      int  // mirrors that gave answers which cannot be used
 }
 
 // A try is one source being asked.
@@ -204,7 +205,9 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 // again reports whether a walk that failed is worth another, and after how long:
 // exponential backoff with full jitter, within a budget.
 func (w *walk) again(n int, failed time.Time) (time.Duration, bool) {
-	if w.h == nil || !w.fresh {
+	// That several mirrors are each in a trouble of their own, while none of them
+	// is asked twice, may be chance: once more, and not oftener.
+	if w.h == nil || !w.fresh && (w.odd < 2 || n > 0) {
 		return 0, false
 	}
 	c := w.h.config()
@@ -605,8 +608,14 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 		w.halt(t.i)
 		return false, nil
 	}
-	if !missing && !t.v.known && passing(e.err) && isMirror(src) {
-		w.fresh = true
+	if !missing && isMirror(src) {
+		se, _ := errors.AsType[*Error](e.err)
+		switch {
+		case passing(e.err):
+			w.fresh = w.fresh || !t.v.known
+		case e.lie == nil && !refused(e.err) && (se == nil || se.Answered() && se.Status != 429):
+			w.odd++
+		}
 	}
 	// Those that are left were late already: whoever is next need not wait for them.
 	if n := len(w.live); n > 0 && w.live[n-1].late && w.live[n-1].at.IsZero() {

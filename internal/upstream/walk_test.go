@@ -823,6 +823,32 @@ func TestNotFoundNeedsNoWordOfTheDead(t *testing.T) {
 	})
 }
 
+// Each source is asked at another moment, and each of them may be well in between.
+func TestMirrorsThatAreEachInTroubleOfTheirOwnAreAskedOnceMore(t *testing.T) {
+	odd := upstream.Error{Stage: upstream.StageContent, Err: errors.New("not what was asked for")}
+	for _, tt := range []struct {
+		seps  string
+		acts  []func(context.Context, goproxy.Request) (*upstream.Answer, error)
+		times int
+	}{
+		{"||", []func(context.Context, goproxy.Request) (*upstream.Answer, error){fails(0, odd), fails(0, odd), fails(0, upstream.Error{Stage: upstream.StageHTTP, Status: 404})}, 2},
+		{"|", []func(context.Context, goproxy.Request) (*upstream.Answer, error){fails(0, odd), fails(0, upstream.Error{Stage: upstream.StageHTTP, Status: 404})}, 1},
+		{"", []func(context.Context, goproxy.Request) (*upstream.Answer, error){fails(0, odd)}, 1},
+	} {
+		play(t, tt.seps, upstream.AsWritten, func(s *stage) {
+			for i, act := range tt.acts {
+				s.actors[i].does(act)
+			}
+			if _, _, err := s.ask(goproxy.Info); err == nil || errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%q: %v", tt.seps, err)
+			}
+			if n := s.actors[0].times(); n != tt.times {
+				t.Errorf("%q: asked %d times, want %d", tt.seps, n, tt.times)
+			}
+		})
+	}
+}
+
 func TestNoSourceIsLeftBusy(t *testing.T) {
 	play(t, "||", upstream.AsWritten, func(s *stage) {
 		s.actors[0].does(hangs)
