@@ -46,7 +46,11 @@ func (w *world) keepFence(l fence) error {
 		return err
 	}
 	name := w.fenceFile()
-	if st, err := os.Stat(name); err == nil && st.Size() > mostFences {
+	switch st, err := os.Stat(name); {
+	case err != nil:
+	case !st.Mode().IsRegular(): // a named pipe would be waited for
+		return fmt.Errorf("it ends with this process: %s is no regular file; remove it", name)
+	case st.Size() > mostFences:
 		os.Rename(name, name+".old") // if it cannot be, it grows
 	}
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
