@@ -54,6 +54,7 @@ var rows = map[string]int{
 	"internal/goproxy": 1, // vocabulary: standard library and x/mod only
 	"internal/goenv":   1,
 	"internal/finding": 1,
+	"internal/seen":    1,
 }
 
 // testOnly packages may see what they test, and are imported by _test.go files and

@@ -33,13 +33,13 @@ func (m *Mirror) lookAhead(req goproxy.Request, res *Result, client string) {
 	switch req.Kind {
 	case goproxy.Info:
 		next := goproxy.Mod
-		if _, ok := m.asked.GetIfPresent(clientModule{client, req.Module}); ok {
+		if m.asked.Has(clientModule{client, req.Module}) {
 			next = goproxy.Zip
 		}
 		m.fetchAhead(req.With(next), res.Source)
 	case goproxy.Mod:
-		m.asked.Set(clientModule{client, req.Module}, struct{}{})
-		if _, first := m.expanded.SetIfAbsent(req.Module, struct{}{}); !first || res.Bytes == nil {
+		m.asked.Add(clientModule{client, req.Module})
+		if first := m.expanded.Add(req.Module); !first || res.Bytes == nil {
 			return
 		}
 		// From go 1.17 on the go command prunes the graph here.

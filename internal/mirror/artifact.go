@@ -195,6 +195,12 @@ func (m *Mirror) discard(req goproxy.Request, ev store.Evidence, forget bool) {
 	}
 }
 
+// A vouchedFor is an artifact with the SHA-256 of what is stored of it.
+type vouchedFor struct {
+	req goproxy.Request
+	sha string
+}
+
 // vouch asks the checksum database about an artifact that was stored while no
 // database covered it, in case one does now. If that is not ok, ev says why. A
 // database out of reach delays no cached module, or one for a moment.
@@ -206,7 +212,7 @@ func (m *Mirror) vouch(ctx context.Context, req goproxy.Request, rec store.Recor
 	if route.Sums == nil {
 		return ev, true
 	}
-	if sha, ok := m.vouched.GetIfPresent(req); ok && sha == rec.SHA256 {
+	if m.vouched.Has(vouchedFor{req, rec.SHA256}) {
 		return ev, true
 	}
 	m.mu.Lock()
@@ -220,7 +226,7 @@ func (m *Mirror) vouch(ctx context.Context, req goproxy.Request, rec store.Recor
 	want, err := m.want(vctx, route, req)
 	switch {
 	case err == nil && want == rec.H1:
-		m.vouched.Set(req, rec.SHA256)
+		m.vouched.Add(vouchedFor{req, rec.SHA256})
 		return ev, true
 	case err == nil:
 		ev = evidence(req, rec.Source, "the checksum database disagrees with what was pinned while no database was asked")

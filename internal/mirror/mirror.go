@@ -28,6 +28,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/seen"
 	"github.com/modsluice/sluice/internal/store"
 	"github.com/modsluice/sluice/internal/upstream"
 )
@@ -83,9 +84,9 @@ type Mirror struct {
 	answers  *otter.Cache[goproxy.Request, *answer]
 	missing  *otter.Cache[goproxy.Request, *absence]
 	failed   *otter.Cache[goproxy.Request, time.Time] // changing answers that could not be had, and when
-	vouched  *otter.Cache[goproxy.Request, string]    // pinned artifacts that a database vouched for since, by SHA-256
-	asked    *otter.Cache[clientModule, struct{}]     // .mod requests, for look-ahead
-	expanded *otter.Cache[module.Version, struct{}]   // whose requirements were fetched ahead
+	vouched  *seen.Set[vouchedFor]                    // pinned artifacts that a database vouched for since
+	asked    *seen.Set[clientModule]                  // .mod requests, for look-ahead
+	expanded *seen.Set[module.Version]                // whose requirements were fetched ahead
 
 	life   sync.Mutex // guards the following
 	closed bool
@@ -131,15 +132,9 @@ func New(c Config, s Settings) *Mirror {
 	})
 	m.missing = otter.Must(&otter.Options[goproxy.Request, *absence]{MaximumSize: 20000})
 	m.failed = otter.Must(&otter.Options[goproxy.Request, time.Time]{MaximumSize: 20000})
-	m.vouched = otter.Must(&otter.Options[goproxy.Request, string]{MaximumSize: 100000})
-	m.asked = otter.Must(&otter.Options[clientModule, struct{}]{
-		MaximumSize:      50000,
-		ExpiryCalculator: otter.ExpiryWriting[clientModule, struct{}](aheadMemory),
-	})
-	m.expanded = otter.Must(&otter.Options[module.Version, struct{}]{
-		MaximumSize:      50000,
-		ExpiryCalculator: otter.ExpiryWriting[module.Version, struct{}](aheadMemory),
-	})
+	m.vouched = seen.New[vouchedFor](100000, 0)
+	m.asked = seen.New[clientModule](50000, aheadMemory)
+	m.expanded = seen.New[module.Version](50000, aheadMemory)
 	m.apply(s)
 	return m
 }
@@ -155,7 +150,7 @@ func (m *Mirror) apply(s Settings) {
 	s.LookAhead = min(s.LookAhead, maxAhead)
 	m.settings.Store(&s)
 	m.missing.InvalidateAll()
-	m.vouched.InvalidateAll() // another database's word is not this one's
+	m.vouched.Clear() // another database's word is not this one's
 	m.mu.Lock()
 	clear(m.silent)
 	m.mu.Unlock()
@@ -169,8 +164,6 @@ func (m *Mirror) Close() {
 	m.life.Unlock()
 	m.stop()
 	m.bg.Wait()
-	m.asked.StopAllGoroutines()
-	m.expanded.StopAllGoroutines()
 }
 
 // background runs f in a goroutine that Close waits for. It reports false, and

@@ -22,11 +22,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/mod/module"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/seen"
 )
 
 // Where things lie below the directory. A module path never begins with
@@ -98,9 +98,9 @@ type Disk struct {
 	opts Options
 
 	hot   hotLayer
-	known *otter.Cache[seenKey, struct{}] // files that were found to agree with their Record
-	check singleflight.Group              // of the same, while it is found out
-	dirs  *otter.Cache[string, struct{}]  // directories of which we know that they survive a crash
+	known *seen.Set[seenKey] // files that were found to agree with their Record
+	check singleflight.Group // of the same, while it is found out
+	dirs  *seen.Set[string]  // directories of which we know that they survive a crash
 
 	seq   atomic.Uint64              // for names of temporary files
 	proc  atomic.Pointer[procDir]    // nil: cannot be written, or not yet
@@ -152,14 +152,8 @@ func OpenDisk(dir string, o Options) (*Disk, error) {
 	}
 	o.HotBytes = orDefault(o.HotBytes, defaultHot)
 	o.Quarantine = orDefault(o.Quarantine, defaultQuarantine)
-	d := &Disk{dir: abs, root: root, opts: o}
+	d := &Disk{dir: abs, root: root, opts: o, known: seen.New[seenKey](1<<16, 0), dirs: seen.New[string](1<<16, 0)}
 	d.hot, err = newHotLayer(o.HotBytes)
-	if err == nil {
-		d.known, err = otter.New(&otter.Options[seenKey, struct{}]{MaximumSize: 1 << 16})
-	}
-	if err == nil {
-		d.dirs, err = otter.New(&otter.Options[string, struct{}]{MaximumSize: 1 << 16})
-	}
 	if err != nil {
 		root.Close()
 		return nil, fmt.Errorf("store: %w", err)
@@ -188,8 +182,6 @@ func (d *Disk) Close() error {
 		d.root.RemoveAll(p.name)
 	}
 	d.hot.close()
-	d.known.StopAllGoroutines()
-	d.dirs.StopAllGoroutines()
 	return d.root.Close()
 }
 
@@ -502,7 +494,7 @@ func (d *Disk) open(req goproxy.Request, name string, afresh bool) (_ *Blob, err
 		return memBlob(data, rec), nil
 	}
 	key := seenKey{name, identify(fi), rec.SHA256}
-	if _, ok := d.known.GetIfPresent(key); !ok || afresh {
+	if !d.known.Has(key) || afresh {
 		if err := d.hashOnce(req, key, f, afresh); err != nil {
 			return nil, err
 		}
@@ -522,7 +514,7 @@ type seenKey struct {
 // same time, and remembers that it agrees.
 func (d *Disk) hashOnce(req goproxy.Request, key seenKey, f *os.File, afresh bool) error {
 	_, err, _ := d.check.Do(fmt.Sprint(key), func() (any, error) {
-		if _, ok := d.known.GetIfPresent(key); ok && !afresh {
+		if d.known.Has(key) && !afresh {
 			return nil, nil
 		}
 		start := time.Now()
@@ -532,11 +524,11 @@ func (d *Disk) hashOnce(req goproxy.Request, key seenKey, f *os.File, afresh boo
 			return nil, d.cannotTell(req, err)
 		}
 		if got := hex.EncodeToString(h.Sum(nil)); n != key.id.size || got != key.sha256 {
-			d.known.Invalidate(key)
+			d.known.Remove(key)
 			return nil, damaged(req, "its sha256 is %s instead of %s", got, key.sha256)
 		}
 		if start.Sub(time.Unix(0, key.id.changed())) >= racy {
-			d.known.Set(key, struct{}{})
+			d.known.Add(key)
 		}
 		return nil, nil
 	})
@@ -714,7 +706,7 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 	}
 	p.tmp = ""
 	if fi, err := p.file.Stat(); err == nil {
-		d.known.Set(seenKey{name, identify(fi), rec.SHA256}, struct{}{})
+		d.known.Add(seenKey{name, identify(fi), rec.SHA256})
 	}
 	return rec, d.finish(req, name, note)
 }
@@ -813,7 +805,7 @@ func (d *Disk) rename(tmp, name string, durable bool) (err error) {
 		}
 		// Gone since we saw it, or never made.
 		for ; dir != "."; dir = path.Dir(dir) {
-			d.dirs.Invalidate(dir)
+			d.dirs.Remove(dir)
 		}
 		dir, err = path.Dir(name), nil
 	}
@@ -827,7 +819,7 @@ func (d *Disk) makeDirs(dir string) error {
 	if dir == "." {
 		return nil
 	}
-	if _, ok := d.dirs.GetIfPresent(dir); ok {
+	if d.dirs.Has(dir) {
 		return nil
 	}
 	parent := path.Dir(dir)
@@ -840,7 +832,7 @@ func (d *Disk) makeDirs(dir string) error {
 	if err := syncDir(d.root, parent); err != nil {
 		return err
 	}
-	d.dirs.Set(dir, struct{}{})
+	d.dirs.Add(dir)
 	return nil
 }
 
