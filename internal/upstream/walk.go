@@ -181,14 +181,17 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 		err := w.run(ctx)
 		all = append(all, w.attempts...)
 		we, ok := err.(*WalkError)
-		if !ok || we.NotExist() { // what an earlier round met is over
+		doubt := ok && we.NotExist() && w.doubtful()
+		if !ok || we.NotExist() && (!doubt || n > 0) { // what an earlier round met is over
 			return all, err
 		}
-		we.Attempts = all
+		if !doubt {
+			we.Attempts = all
+		}
 		if failed.IsZero() {
 			failed = time.Now()
 		}
-		wait, again := w.again(n, failed)
+		wait, again := w.again(n, failed, doubt)
 		if !again {
 			return all, we
 		}
@@ -204,10 +207,10 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 
 // again reports whether a walk that failed is worth another, and after how long:
 // exponential backoff with full jitter, within a budget.
-func (w *walk) again(n int, failed time.Time) (time.Duration, bool) {
+func (w *walk) again(n int, failed time.Time, doubt bool) (time.Duration, bool) {
 	// That several mirrors are each in a trouble of their own, while none of them
 	// is asked twice, may be chance: once more, and not oftener.
-	if w.h == nil || !w.fresh && (w.odd < 2 || n > 0) {
+	if w.h == nil || !w.fresh && (w.odd < 2 && !doubt || n > 0) {
 		return 0, false
 	}
 	c := w.h.config()
@@ -337,15 +340,29 @@ func (w *walk) settled() bool {
 	if !w.missing() || len(w.round) > 0 && (w.spared || w.c.DirectBehind) {
 		return false
 	}
-	// A page for people may be trouble in disguise, and does not settle it alone.
-	plain := slices.ContainsFunc(w.attempts, func(a Attempt) bool {
+	plain := w.plainly()
+	return !slices.ContainsFunc(w.later, func(i int) bool {
+		v := w.verdicts[i]
+		return !v.never && (!plain || !v.missing && !v.unsaid)
+	})
+}
+
+// plainly reports whether somebody says that there is no such thing otherwise than
+// by a page for people, which may be trouble in disguise and settles nothing alone:
+// what is remembered as "not found" may have been such a page, too.
+func (w *walk) plainly() bool {
+	return slices.ContainsFunc(w.attempts, func(a Attempt) bool {
 		e, ok := errors.AsType[*Error](a.Err)
 		return ok && errors.Is(e, fs.ErrNotExist) && !e.page
 	})
-	return !slices.ContainsFunc(w.later, func(i int) bool {
-		v := w.verdicts[i]
-		return !v.missing && !v.never && (!v.unsaid || !plain)
-	})
+}
+
+// doubtful reports whether the "not found" of a walk is worth a second look: none
+// but pages for people say so, and a mirror could not be asked.
+func (w *walk) doubtful() bool {
+	return !w.plainly() && (slices.ContainsFunc(w.attempts, func(a Attempt) bool {
+		return a.Kind == Proxy && !errors.Is(a.Err, fs.ErrNotExist)
+	}) || slices.ContainsFunc(w.later, func(i int) bool { return isMirror(w.steps[i].src) && !w.verdicts[i].missing }))
 }
 
 // missing reports whether somebody says that there is no such thing, and nobody

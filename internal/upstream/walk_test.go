@@ -823,6 +823,59 @@ func TestNotFoundNeedsNoWordOfTheDead(t *testing.T) {
 	})
 }
 
+// What stands on the way of three sources may answer with a page for people at any
+// of them in turn, while each of them has the module.
+func TestAPageForPeopleIsNotBelievedWhileSomebodyElseMayKnow(t *testing.T) {
+	page := upstream.Page(upstream.Error{Stage: upstream.StageHTTP, Status: 404})
+	play(t, "||", upstream.AsWritten, func(s *stage) { // b is remembered to lack it, which was such a page as well
+		req := s.req(goproxy.Info)
+		s.actors[0].does(fails(0, refusedToConnect))
+		s.actors[1].does(fails(0, page))
+		s.actors[2].does(fails(0, page))
+		first := &upstream.Chain{Health: s.chain.Health, Links: []upstream.Link{{Source: s.actors[1], FallBack: true}, {Source: s.actors[0], FallBack: true}}}
+		s.actors[0].does(answers(0))
+		if _, err := first.Fetch(s.t.Context(), req, func(context.Context, upstream.Source, *upstream.Answer) error { return nil }); err != nil {
+			s.t.Fatal(err)
+		}
+		s.actors[0].does(fails(0, refusedToConnect))
+		s.actors[1].does(answers(0))
+		req.Kind = goproxy.Zip
+		if by, _, err := s.askFor(req); by != "b" {
+			s.t.Errorf("%q, %v; b has it", by, err)
+		}
+	})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // a is in trouble, known or not, for a moment
+		fault := upstream.Error{Stage: upstream.StageHTTP, Err: errors.New("reset")}
+		s.actors[1].does(fails(0, page))
+		for range 5 {
+			s.actors[0].does(fails(0, fault))
+			s.ask(goproxy.Info)
+		}
+		n := 0
+		s.actors[0].does(func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+			if n++; n == 1 {
+				return fails(0, fault)(ctx, req)
+			}
+			return answers(0)(ctx, req)
+		})
+		if by, _, err := s.ask(goproxy.Info); by != "a" {
+			s.t.Errorf("%q, %v; a has it the second time", by, err)
+		}
+		s.actors[0].does(fails(0, fault)) // and where it stays in trouble, it is looked at twice, not for ever
+		s.actors[1].times()
+		if _, took, err := s.ask(goproxy.Info); !errors.Is(err, fs.ErrNotExist) || s.actors[1].times() > 2 || took > time.Second {
+			s.t.Errorf("%v after %v", err, took)
+		}
+	})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // of which all say so, they are believed at once
+		s.actors[0].does(fails(0, page))
+		s.actors[1].does(fails(0, page))
+		if _, _, err := s.ask(goproxy.Info); !errors.Is(err, fs.ErrNotExist) || s.actors[0].times() != 1 {
+			s.t.Errorf("%v", err)
+		}
+	})
+}
+
 // Each source is asked at another moment, and each of them may be well in between.
 func TestMirrorsThatAreEachInTroubleOfTheirOwnAreAskedOnceMore(t *testing.T) {
 	odd := upstream.Error{Stage: upstream.StageContent, Err: errors.New("not what was asked for")}
