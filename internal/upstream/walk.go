@@ -149,6 +149,7 @@ type walk struct {
 	stopped  string
 	fresh    bool // a source failed that was not known to be in trouble, in a way that may pass
 	odd      int  // mirrors that gave answers which cannot be used
+	ill      int  // mirrors in trouble that is no news
 }
 
 // A try is one source being asked.
@@ -210,7 +211,7 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 func (w *walk) again(n int, failed time.Time, doubt bool) (time.Duration, bool) {
 	// That several mirrors are each in a trouble of their own, while none of them
 	// is asked twice, may be chance: once more, and not oftener.
-	if w.h == nil || !w.fresh && (w.odd < 2 && !doubt || n > 0) {
+	if w.h == nil || !w.fresh && ((w.odd == 0 || w.odd+w.ill < 2) && !doubt || n > 0) {
 		return 0, false
 	}
 	c := w.h.config()
@@ -394,6 +395,9 @@ func (w *walk) begin(ctx context.Context, i int) {
 		t.err = v.err
 		v.err.RetryAfter = v.wait
 		w.attempts = append(w.attempts, Attempt{Source: s.src.Name(), Kind: s.src.Kind(), Start: t.start, Err: t.err})
+		if isMirror(s.src) {
+			w.ill++
+		}
 		if s.comma {
 			w.round[i] = true
 		}
@@ -615,6 +619,18 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	w.ended(t, e)
 	missing := errors.Is(e.err, fs.ErrNotExist)
 	delete(w.round, t.i)
+	if !missing && isMirror(src) {
+		se, _ := errors.AsType[*Error](e.err)
+		switch {
+		case passing(e.err):
+			w.fresh = w.fresh || !t.v.known
+			if t.v.known {
+				w.ill++
+			}
+		case e.lie == nil && !refused(e.err) && (se == nil || se.Answered() && se.Status != 429):
+			w.odd++
+		}
+	}
 	switch {
 	case missing:
 		w.lacked = append(w.lacked, src)
@@ -624,15 +640,6 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	default:
 		w.halt(t.i)
 		return false, nil
-	}
-	if !missing && isMirror(src) {
-		se, _ := errors.AsType[*Error](e.err)
-		switch {
-		case passing(e.err):
-			w.fresh = w.fresh || !t.v.known
-		case e.lie == nil && !refused(e.err) && (se == nil || se.Answered() && se.Status != 429):
-			w.odd++
-		}
 	}
 	// Those that are left were late already: whoever is next need not wait for them.
 	if n := len(w.live); n > 0 && w.live[n-1].late && w.live[n-1].at.IsZero() {
