@@ -194,17 +194,19 @@ func isSelf(u *url.URL, listen string) bool {
 
 // A world is everything that serves modules, connected.
 type world struct {
-	log    *slog.Logger
-	id     string
-	store  localStore
-	mirror *mirror.Mirror
-	health *upstream.Health // of all sources, across reloads
-	beat   sync.WaitGroup   // Health.Run
-	rest   context.CancelFunc
-	live   live
-	drills drills // inside sources
-	region string // where this server stands
-	tmp    string // for version control where the store cannot hold it; "" if not made
+	log *slog.Logger
+	// requests takes the lines of requests; nil: log does.
+	requests func(slog.Level, server.Line)
+	id       string
+	store    localStore
+	mirror   *mirror.Mirror
+	health   *upstream.Health // of all sources, across reloads
+	beat     sync.WaitGroup   // Health.Run
+	rest     context.CancelFunc
+	live     live
+	drills   drills // inside sources
+	region   string // where this server stands
+	tmp      string // for version control where the store cannot hold it; "" if not made
 
 	// Of the goroutine that runs the command.
 	parts   *parts   // those that a reload replaces

@@ -37,6 +37,7 @@ func (s *closedStore) Dir() string     { return s.dir }
 func (s *closedStore) Close() error    { return nil }
 
 func (s *closedStore) Open(goproxy.Request) (*store.Blob, error) { return nil, s.nothing() }
+func (s *closedStore) Warm(string) *store.Warm                   { return nil }
 func (s *closedStore) Record(goproxy.Request) (store.Record, error) {
 	return store.Record{}, s.nothing()
 }

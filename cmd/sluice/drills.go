@@ -136,6 +136,30 @@ func less(counts map[time.Time]int, at time.Time) {
 	}
 }
 
+// Hit implements server.Watcher.
+func (d *drills) Hit(start time.Time, took time.Duration) {
+	d.mu.Lock()
+	quiet := len(d.in) == 0 && len(d.past) == 0
+	if quiet {
+		d.remember(sample{start, took, "hit"})
+	}
+	d.mu.Unlock()
+	if !quiet {
+		d.Began(start)
+		d.Ended(server.Seen{Outcome: "hit", Start: start, Took: took})
+	}
+}
+
+// remember adds to the requests that a drill is compared with. d.mu is held.
+func (d *drills) remember(s sample) {
+	if len(d.recent) < recentRequests {
+		d.recent = append(d.recent, s)
+	} else {
+		d.recent[d.next] = s
+	}
+	d.next = (d.next + 1) % recentRequests
+}
+
 // Ended implements server.Watcher.
 func (d *drills) Ended(v server.Seen) {
 	for _, heal := range d.ended(v) {
@@ -150,12 +174,7 @@ func (d *drills) ended(v server.Seen) []func() {
 	defer d.mu.Unlock()
 	less(d.open, v.Start)
 	s := sample{v.Start, v.Took, v.Outcome}
-	if len(d.recent) < recentRequests {
-		d.recent = append(d.recent, s)
-	} else {
-		d.recent[d.next] = s
-	}
-	d.next = (d.next + 1) % recentRequests
+	d.remember(s)
 	var healed []func()
 	for f, source := range d.past {
 		if f.overtakes(v.Start) && len(f.late) == 0 {

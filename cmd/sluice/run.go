@@ -101,9 +101,10 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	stderr := e.stderr // as it is, for the command
 	con := &console{w: stderr}
 	e.stderr = con
-	var sink logSink
+	sink := newLogSink(con)
+	defer sink.out.flush()
 	sink.set(l)
-	w, err := e.build(l, st, sink.logger(con))
+	w, err := e.build(l, st, sink.logger())
 	if err != nil {
 		return err
 	}
@@ -117,6 +118,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	// The server must outlive an interrupt, which is the command's to handle.
 	sctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
+	w.requests = sink.request
 	srv := w.server(l)
 	go func() { served <- srv.Serve(sctx, ln) }()
 	defer func() {

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,47 +47,6 @@ Exit status: 0 stopped as asked, 1 it could not run, 2 misused.`,
 	return cmd
 }
 
-// A logSink is where log lines go, in a form and from a level that a reload may
-// change.
-type logSink struct {
-	level slog.LevelVar
-	json  atomic.Bool
-}
-
-func (s *logSink) set(l *config.Loaded) {
-	s.level.Set(l.Log.Level)
-	s.json.Store(l.Log.Format == "json")
-}
-
-func (s *logSink) logger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: &s.level}
-	return slog.New(logHandler{s, slog.NewTextHandler(w, o), slog.NewJSONHandler(w, o)})
-}
-
-// A logHandler is two handlers, of which the sink chooses one for each record.
-type logHandler struct {
-	sink       *logSink
-	text, json slog.Handler
-}
-
-func (h logHandler) now() slog.Handler {
-	if h.sink.json.Load() {
-		return h.json
-	}
-	return h.text
-}
-
-func (h logHandler) Enabled(ctx context.Context, l slog.Level) bool { return h.now().Enabled(ctx, l) }
-func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h.now().Handle(ctx, r)
-}
-func (h logHandler) WithAttrs(a []slog.Attr) slog.Handler {
-	return logHandler{h.sink, h.text.WithAttrs(a), h.json.WithAttrs(a)}
-}
-func (h logHandler) WithGroup(name string) slog.Handler {
-	return logHandler{h.sink, h.text.WithGroup(name), h.json.WithGroup(name)}
-}
-
 func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	// A reload may be asked for as soon as the process is there, also under nohup.
 	hup := make(chan os.Signal, 1)
@@ -100,9 +57,10 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	var sink logSink
+	sink := newLogSink(e.stderr)
+	defer sink.out.flush()
 	sink.set(l)
-	log := sink.logger(e.stderr)
+	log := sink.logger()
 	for _, warn := range l.Warnings {
 		log.Warn("configuration", slog.String("warning", warn.Error()))
 	}
@@ -126,6 +84,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	}
 	w.region = l.Region
 	w.openSwitches()
+	w.requests = sink.request
 	srv := w.server(l)
 
 	log.Info("serving", slog.String("url", "http://"+ln.Addr().String()), slog.String("store", l.Data),
@@ -153,7 +112,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 			}
 			return nil
 		case <-hup:
-			l = e.reload(cmd, w, srv, l, &sink)
+			l = e.reload(cmd, w, srv, l, sink)
 		}
 	}
 }
@@ -197,7 +156,7 @@ func (w *world) server(l *config.Loaded) *server.Server {
 	reg.MustRegister(w.mirror.Collectors()...)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return server.New(server.Config{
-		Mirror: w.mirror, Log: w.log, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
+		Mirror: w.mirror, Log: w.log, Requests: w.requests, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
 		Admin: w.admin(), Watch: &w.drills, Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}, w.parts.server)
 }

@@ -80,7 +80,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"sources.patience":   "2.4s | default",
 		"sources.retries":    "3 | default",
 		"lookahead.enabled":  "true | default",
-		"lookahead.parallel": "8 | default",
+		"lookahead.parallel": "32 | default",
 		"store.hot":          "64MiB | default",
 		"store.reserve":      "256MiB | default",
 		"log.format":         "text | default",
@@ -223,7 +223,7 @@ sluice.toml:9: lists.proxy: proxy does not belong to [lists]; move it to the top
 sluice.toml:11: sources.timeout: it must not be negative; write 30s
 sluice.toml:12: sources.connect: the duration has no unit; write 30s
 sluice.toml:14: lookahead.enabled: it must be true or false without quotes; write enabled = true
-sluice.toml:15: lookahead.parallel: it must be a number without quotes; write parallel = 8
+sluice.toml:15: lookahead.parallel: it must be a number without quotes; write parallel = 32
 sluice.toml:17: store.hot: a size needs its unit, in quotes; write hot = "64MiB"
 sluice.toml:18: store.reserve: the size has no unit; write 256MiB, or 256B for bytes
 sluice.toml:20: log.level: "inof" is none of debug, info, warn, error (did you mean "info"?)

@@ -183,7 +183,7 @@ func Keys() []Key {
 		{Name: "lookahead.enabled", Kind: KindBool, Default: "true",
 			Help:  "fetch ahead what a go command will ask for next",
 			field: func(c *Config) any { return &c.LookAhead.Enabled }},
-		{Name: "lookahead.parallel", Kind: KindNumber, Default: "8", min: 1, max: 256,
+		{Name: "lookahead.parallel", Kind: KindNumber, Default: "32", min: 1, max: 256,
 			Help:  "how many fetches ahead may run at once",
 			field: func(c *Config) any { return &c.LookAhead.Parallel }},
 		{Name: "store.hot", Kind: KindSize, Default: "64MiB", Restart: true,

@@ -99,15 +99,17 @@ module ahead.test/b
 	ask(r, info(old), client)
 	wantAsked(t, w, ".info", info(old), gomod(old))
 	ask(r, gomod(old), client) // from the store by now
-	wantAsked(t, w, "then .mod of an unpruned module", gomod(at("a", "v1.0.0")), gomod(at("b", "v1.0.0")), gomod(at("missing", "v1.0.0")))
+	wantAsked(t, w, "then .mod of a module without a pruned graph", gomod(at("a", "v1.0.0")), gomod(at("b", "v1.0.0")), gomod(at("b", "v1.1.0")), gomod(at("missing", "v1.0.0")))
 	ask(r, gomod(old), client)
 	wantAsked(t, w, ".mod again")
 	ask(r, gomod(at("a", "v1.0.0")), client) // which was fetched ahead
-	wantAsked(t, w, "then .mod of a requirement", gomod(at("b", "v1.1.0")))
+	wantAsked(t, w, "then .mod of a requirement")
 	ask(r, info(old), client)
-	wantAsked(t, w, ".info after .mod", zipOf(old))
+	wantAsked(t, w, ".info after .mod, as for a list", info(at("a", "v1.0.0")))
+	ask(r, info(at("a", "v1.0.0")), client)
+	wantAsked(t, w, "the next .info")
 	ask(r, zipOf(old), client)
-	wantAsked(t, w, "then .zip")
+	wantAsked(t, w, "a .zip, which an import may have wanted", zipOf(old))
 	if f, m := r.count("sluice_lookahead_total", "fetched"), r.count("sluice_lookahead_total", "missing"); f != 5 || m != 1 {
 		t.Errorf("fetched %v, missing %v", f, m)
 	}
@@ -118,9 +120,9 @@ module ahead.test/b
 	ask(r, info(old), mirror.Options{Client: "two"})
 	wantAsked(t, w, ".info, after another client's .mod", info(old))
 
-	r = fresh()
+	r = fresh() // go.mod may name what a module with a pruned graph requires, and is asked of
 	ask(r, gomod(at("pruned", "v1.0.0")), client)
-	wantAsked(t, w, ".mod of a pruned module", gomod(at("pruned", "v1.0.0")))
+	wantAsked(t, w, ".mod of a pruned module, with what comes before it in the order", gomod(at("pruned", "v1.0.0")), gomod(at("a", "v1.1.0")))
 	ask(r, gomod(at("bare", "v1.0.0")), client)
 	wantAsked(t, w, ".mod without a go line", gomod(at("bare", "v1.0.0")), gomod(at("a", "v1.2.0")))
 
@@ -238,7 +240,7 @@ func TestLookAheadCountsAZipUntilItIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := modtest.New(t)
 		var mods []module.Version
-		for i := range 4 {
+		for i := range 8 {
 			mods = append(mods, w.Big(fmt.Sprintf("zips.test/m%d", i), "v1.0.0", 2<<20))
 		}
 		var now atomic.Int64
@@ -257,9 +259,15 @@ func TestLookAheadCountsAZipUntilItIsThere(t *testing.T) {
 			return true
 		}))
 		r := newRig(t, parts{sources: []upstream.Source{src}, settings: mirror.Settings{LookAhead: 2}})
+		one := mirror.Options{Client: "one"}
 		for _, m := range mods {
-			r.want(gomod(m), w.Mod(m), mirror.Options{Client: "one"})
-			r.want(info(m), w.Info(m), mirror.Options{Client: "one"})
+			r.want(gomod(m), w.Mod(m), one)
+		}
+		for _, m := range mods {
+			r.want(info(m), w.Info(m), one)
+		}
+		for _, m := range mods[:3] { // as a download of all of them does
+			r.want(zipOf(m), w.Zip(m), one)
 		}
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()

@@ -30,10 +30,13 @@ func (m *Mirror) Degrade(d Degraded) {
 	// Once it is switched back, what waits is no longer ahead of anybody.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, req := range m.ahead.waiting {
-		delete(m.ahead.known, req)
+	for i := range m.ahead.lanes {
+		lane := &m.ahead.lanes[i]
+		for _, t := range lane.waiting {
+			delete(m.ahead.known, t.req)
+		}
+		lane.waiting = nil
 	}
-	m.ahead.waiting = nil
 }
 
 // An OfflineError says that something is not at hand, and may not be fetched

@@ -19,7 +19,7 @@ const (
 func (m *Mirror) Settle() {
 	for {
 		m.mu.Lock()
-		idle := len(m.flights) == 0 && m.ahead.workers == 0
+		idle := len(m.flights) == 0 && m.ahead.lanes[laneSmall].workers == 0 && m.ahead.lanes[laneZips].workers == 0
 		m.mu.Unlock()
 		if idle {
 			return

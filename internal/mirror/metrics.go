@@ -15,6 +15,7 @@ import (
 // source names from the configuration; never a module path.
 type metrics struct {
 	requests    *prometheus.CounterVec
+	hits        map[goproxy.Kind]prometheus.Counter // of requests
 	attempts    *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
 	ahead       *prometheus.CounterVec
@@ -46,12 +47,14 @@ func newMetrics() *metrics {
 		backwards:   counter("sluice_backwards_total", "Lists and @latest answers of a source that lacked what it had before."),
 		damaged:     counter("sluice_store_damaged_total", "Stored files found damaged when they were opened."),
 	}
+	m.hits = map[goproxy.Kind]prometheus.Counter{}
 	for _, k := range []goproxy.Kind{goproxy.List, goproxy.Latest, goproxy.Info, goproxy.Mod, goproxy.Zip} {
 		for _, o := range outcomes {
 			m.requests.WithLabelValues(k.String(), o).Add(0)
 		}
+		m.hits[k] = m.requests.WithLabelValues(k.String(), "hit")
 	}
-	for _, o := range []string{"fetched", "hit", "missing", "failed", "dropped"} {
+	for _, o := range []string{"fetched", "hit", "missing", "failed", "dropped", "cancelled"} {
 		m.ahead.WithLabelValues(o).Add(0)
 	}
 	return m

@@ -81,11 +81,11 @@ type Mirror struct {
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
-	answers  *otter.Cache[goproxy.Request, *answer]
+	answers  *otter.Cache[string, *answer] // by Request.Path
 	missing  *otter.Cache[goproxy.Request, *absence]
 	failed   *otter.Cache[goproxy.Request, time.Time] // changing answers that could not be had, and when
 	vouched  *seen.Set[vouchedFor]                    // pinned artifacts that a database vouched for since
-	asked    *seen.Set[clientModule]                  // .mod requests, for look-ahead
+	clients  *otter.Cache[string, *Client]            // by address
 	expanded *seen.Set[module.Version]                // whose requirements were fetched ahead
 
 	life   sync.Mutex // guards the following
@@ -103,13 +103,8 @@ type Mirror struct {
 }
 
 const (
-	// maxAhead bounds the look-ahead that Settings may ask for, and maxQueued the
-	// files that wait for it: a queue longer than that is no longer ahead.
-	maxAhead  = 64
-	maxQueued = 1024
-	// aheadMemory is how long it is remembered what a client has asked for, and
-	// what was fetched ahead: the length of a build, generously.
-	aheadMemory = 10 * time.Minute
+	// maxAhead bounds the look-ahead that Settings may ask for.
+	maxAhead = 256
 	// failedRecently is how long after a failed refresh a client with an older
 	// answer waits no longer than failedPatience: enough for a source that is
 	// well again, too little to be felt.
@@ -126,14 +121,14 @@ func New(c Config, s Settings) *Mirror {
 	}
 	m := &Mirror{c: c, metrics: newMetrics(), flights: map[goproxy.Request]*flight{}, sources: map[string]SourceState{}, silent: map[string]time.Time{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
-	m.answers = otter.Must(&otter.Options[goproxy.Request, *answer]{
+	m.answers = otter.Must(&otter.Options[string, *answer]{
 		MaximumWeight: 64 << 20,
-		Weigher:       func(_ goproxy.Request, a *answer) uint32 { return uint32(len(a.body)) + 256 },
+		Weigher:       func(path string, a *answer) uint32 { return uint32(2*len(path)+len(a.body)) + 1000 },
 	})
 	m.missing = otter.Must(&otter.Options[goproxy.Request, *absence]{MaximumSize: 20000})
 	m.failed = otter.Must(&otter.Options[goproxy.Request, time.Time]{MaximumSize: 20000})
 	m.vouched = seen.New[vouchedFor](100000, 0)
-	m.asked = seen.New[clientModule](50000, aheadMemory)
+	m.clients = otter.Must(&otter.Options[string, *Client]{MaximumSize: maxClients})
 	m.expanded = seen.New[module.Version](50000, aheadMemory)
 	m.apply(s)
 	return m
@@ -269,6 +264,11 @@ func (m *Mirror) Get(ctx context.Context, req goproxy.Request, o Options) (*Resu
 	if req.Path() == "" {
 		return nil, &goproxy.PathError{Path: req.String(), Reason: "no such module path or version can exist", Missing: true}
 	}
+	var c *Client
+	if !o.NoFetch && req.Immutable() {
+		c = m.Client(o.Client)
+	}
+	early := c != nil && c.foresaw(time.Now(), req)
 	var res *Result
 	var err error
 	if req.Immutable() {
@@ -280,8 +280,8 @@ func (m *Mirror) Get(ctx context.Context, req goproxy.Request, o Options) (*Resu
 	if err == nil && req.Kind == goproxy.Zip {
 		m.recent.used(req.Module)
 	}
-	if err == nil && o.Client != "" && !o.NoFetch {
-		m.lookAhead(req, res, o.Client)
+	if err == nil && c != nil && !early {
+		c.saw(time.Now(), req, res.Source, res.Bytes, !res.Hit)
 	}
 	return res, err
 }

@@ -29,6 +29,8 @@ type answer struct {
 	etag   string
 	source string
 	at     time.Time
+
+	warm *Warm // of a List or a Latest that is kept
 }
 
 func (a *answer) result(stale string) *Result {
@@ -37,7 +39,7 @@ func (a *answer) result(stale string) *Result {
 
 // last is the last answer to req, from memory or the store; nil if there is none.
 func (m *Mirror) last(req goproxy.Request) *answer {
-	if a, ok := m.answers.GetIfPresent(req); ok {
+	if a, ok := m.answers.GetIfPresent(req.Path()); ok {
 		return a
 	}
 	sa, err := m.c.Store.Answer(req)
@@ -48,8 +50,14 @@ func (m *Mirror) last(req goproxy.Request) *answer {
 		return nil
 	}
 	a := &answer{body: sa.Body, etag: etag(sumOf(sa.Body)), source: sa.Source, at: sa.Time}
-	m.answers.Set(req, a)
+	m.keep(req, a)
 	return a
+}
+
+// keep holds a, which nobody else has yet, in memory.
+func (m *Mirror) keep(req goproxy.Request, a *answer) {
+	a.warm = &Warm{Request: req, Bytes: a.body, ETag: a.etag, Source: a.source, Time: a.at, hits: m.metrics.hits[req.Kind]}
+	m.answers.Set(req.Path(), a)
 }
 
 // young reports whether a, which may be nil, is used without asking again.
@@ -215,7 +223,7 @@ func (m *Mirror) refresh(ctx context.Context, req goproxy.Request, f *flight) {
 		return
 	}
 	m.failed.Invalidate(req)
-	m.answers.Set(req, a)
+	m.keep(req, a)
 	f.land() // the client need not wait for the disk
 	if old == nil || !bytes.Equal(old.body, a.body) || a.at.Sub(old.at) > time.Minute {
 		m.storeWorked(m.c.Store.SetAnswer(req, store.Answer{Body: a.body, Source: a.source, Time: a.at}))

@@ -32,7 +32,8 @@ type exchange struct {
 	s     *Server
 	start time.Time
 	id    string
-	local bool // it came over the local socket
+	local bool  // it came over the local socket
+	conn  *conn // nil where net/http does not tell
 
 	kind, module, version, source, outcome string
 	code, note                             string
@@ -52,6 +53,8 @@ type Watcher interface {
 	Began(start time.Time)
 	// Ended is called once for each Began.
 	Ended(Seen)
+	// Hit is called instead of both for a request that was answered from memory.
+	Hit(start time.Time, took time.Duration)
 }
 
 // A Seen is what a client saw of a request for a module file.
@@ -126,8 +129,12 @@ func (x *exchange) wrote(n int64, err error) {
 // roll gives the client another stall time for what comes next. A deadline that
 // cannot be set (a test's recorder) leaves the others in force.
 func (x *exchange) roll() {
-	if x.s.c.Stall > 0 {
-		x.rc.SetWriteDeadline(time.Now().Add(x.s.c.Stall))
+	switch stall := x.s.c.Stall; {
+	case stall <= 0:
+	case x.conn != nil && x.r.ProtoMajor == 1:
+		x.conn.roll(time.Now(), stall)
+	default:
+		x.rc.SetWriteDeadline(time.Now().Add(stall))
 	}
 }
 
@@ -257,31 +264,20 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 
 // log writes the one line of a request.
 func (x *exchange) log() {
-	attrs := []slog.Attr{
-		slog.String("id", x.id), slog.String("client", x.r.RemoteAddr), slog.String("method", x.r.Method),
-		slog.Int("status", x.status), slog.Int64("bytes", x.written), slog.Duration("took", time.Since(x.start).Round(time.Microsecond)),
+	l := Line{
+		ID: x.id, Client: x.r.RemoteAddr, Method: x.r.Method, Status: x.status, Bytes: x.written,
+		Took: time.Since(x.start).Round(time.Microsecond), Kind: x.kind, Module: x.module, Version: x.version,
+		Outcome: x.outcome, Source: x.source, Code: x.code, Err: x.note,
 	}
-	add := func(k, v string) {
-		if v != "" {
-			attrs = append(attrs, slog.String(k, v))
-		}
-	}
-	add("kind", x.kind)
 	if x.module == "" {
 		p := x.r.URL.EscapedPath()
-		add("path", p[:min(len(p), 256)])
+		l.Path = p[:min(len(p), 256)]
 	}
-	add("module", x.module)
-	add("version", x.version)
-	add("outcome", x.outcome)
-	add("source", x.source)
-	add("code", x.code)
-	add("err", x.note)
 	level := slog.LevelInfo
 	if (x.status >= 500 || x.note != "") && !x.left {
 		level = slog.LevelWarn
 	}
-	x.s.c.Log.LogAttrs(x.r.Context(), level, "request", attrs...)
+	x.s.logLine(level, l)
 }
 
 // plain answers with a short text that is no finding.

@@ -12,7 +12,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -68,16 +67,17 @@ type Settings struct {
 
 // Config is what a Server is made of.
 type Config struct {
-	Mirror  *mirror.Mirror
-	Log     *slog.Logger
-	ID      string        // of this process, in Via; a request that carries it has come in a circle
-	Version string        // of Sluice
-	Idle    time.Duration // how long an idle client connection is kept
-	Stall   time.Duration // how long a client may take no byte of an answer
-	Store   func() error  // writes, reads and removes a probe object; nil error if the store works
-	Metrics http.Handler  // at /metrics
-	Admin   Admin         // behind the API under /-/; nil: there is none
-	Watch   Watcher       // of requests for module files; nil: nobody watches
+	Mirror   *mirror.Mirror
+	Log      *slog.Logger
+	Requests func(slog.Level, Line) // takes the one line of each request; nil: Log does
+	ID       string                  // of this process, in Via; a request that carries it has come in a circle
+	Version  string                  // of Sluice
+	Idle     time.Duration           // how long an idle client connection is kept
+	Stall    time.Duration           // how long a client may take no byte of an answer
+	Store    func() error            // writes, reads and removes a probe object; nil error if the store works
+	Metrics  http.Handler            // at /metrics
+	Admin    Admin                   // behind the API under /-/; nil: there is none
+	Watch    Watcher                 // of requests for module files; nil: nobody watches
 }
 
 // A Server serves go commands. It is safe for concurrent use.
@@ -114,6 +114,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       s.c.Idle,
 		ErrorLog:          slog.NewLogLogger(s.c.Log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, newConn(c))
+		},
 	}
 	done := make(chan error, 1)
 	go func() { done <- hs.Serve(ln) }()
@@ -134,16 +137,23 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.warm(w, r) {
+		s.serve(w, r, false)
+	}
+}
 
 // serve answers a request, which is local if it came over the local socket.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, local bool) {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
-	x := &exchange{w: w, rc: http.NewResponseController(w), r: r, s: s, start: time.Now(), id: rand.Text()[:12], local: local}
+	x := &exchange{w: w, rc: http.NewResponseController(w), r: r, s: s, start: time.Now(), id: newID(), local: local}
+	if !local {
+		x.conn, _ = r.Context().Value(connKey{}).(*conn)
+	}
 	h := w.Header()
-	h.Set("X-Request-Id", x.id)
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["X-Request-Id"] = []string{x.id}
+	h["X-Content-Type-Options"] = nosniff
 	defer func() {
 		p := recover()
 		if p != nil && p != http.ErrAbortHandler { // a bug of ours
@@ -238,9 +248,7 @@ func (s *Server) module(x *exchange, p string) {
 	// A client of HTTP/1.0 could not tell a broken transfer of unknown length
 	// from a whole one, and a HEAD has no body to break off.
 	o.Whole = r.Header.Get("Range") != "" || !r.ProtoAtLeast(1, 1) || r.Method == http.MethodHead
-	if o.Client, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
-		o.Client = r.RemoteAddr
-	}
+	o.Client = clientOf(r)
 	res, err := s.c.Mirror.Get(r.Context(), req, o)
 	x.outcome = mirror.Outcome(res, err)
 	x.err = err

@@ -397,28 +397,31 @@ func (d *Disk) readRecord(req goproxy.Request, name string) (Record, error) {
 }
 
 func (d *Disk) Record(req goproxy.Request) (Record, error) {
-	if e, ok := d.hot.get(req); ok {
-		return e.rec, nil
-	}
 	name, err := artifactName(req)
 	if err != nil {
 		return Record{}, err
 	}
+	if w := d.hot.get(name); w != nil {
+		return w.Record, nil
+	}
 	return d.readRecord(req, name)
 }
 
+// Warm gives the artifact at a path of the tree if it is held in memory, else nil.
+func (d *Disk) Warm(path string) *Warm { return d.hot.get(path) }
+
 func (d *Disk) Open(req goproxy.Request) (*Blob, error) {
-	if e, ok := d.hot.get(req); ok {
-		return memBlob(e.data, e.rec), nil
-	}
 	name, err := artifactName(req)
 	if err != nil {
 		return nil, err
 	}
+	if w := d.hot.get(name); w != nil {
+		return memBlob(w.Bytes, w.Record), nil
+	}
 	gen := d.hot.generation()
 	b, err := d.settled(req, func() (*Blob, error) { return d.open(req, name, false) })
 	if err == nil && b.Bytes != nil {
-		d.hot.add(req, hotEntry{b.Bytes, b.Record}, gen)
+		d.hot.add(name, &Warm{Request: req, Bytes: b.Bytes, Record: b.Record}, gen)
 	}
 	return b, err
 }
@@ -430,7 +433,7 @@ func (d *Disk) Check(req goproxy.Request) error {
 	}
 	b, err := d.settled(req, func() (*Blob, error) { return d.open(req, name, true) })
 	if err != nil {
-		d.hot.drop(req)
+		d.hot.drop(name)
 		return err
 	}
 	return b.Close()
@@ -660,7 +663,7 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 		return Record{}, err
 	}
 	defer unlock()
-	defer d.hot.drop(req)
+	defer d.hot.drop(name)
 
 	old, err := d.readRecord(req, name)
 	known := err == nil

@@ -8,10 +8,6 @@ import (
 	"io/fs"
 	"syscall"
 	"testing"
-
-	"golang.org/x/mod/module"
-
-	"github.com/modsluice/sluice/internal/goproxy"
 )
 
 func TestWhatWasReadBeforeADropIsNotKeptAfterIt(t *testing.T) {
@@ -20,19 +16,19 @@ func TestWhatWasReadBeforeADropIsNotKeptAfterIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.close()
-	req := goproxy.Request{Kind: goproxy.Mod, Module: module.Version{Path: "a.test/m", Version: "v1.0.0"}}
+	const name = "a.test/m/@v/v1.0.0.mod"
 	gen := h.generation()
-	h.drop(req)
-	h.add(req, hotEntry{data: []byte("old")}, gen)
-	if e, ok := h.get(req); ok {
-		t.Errorf("%q is kept, though it was dropped while it was read", e.data)
+	h.drop(name)
+	h.add(name, &Warm{Bytes: []byte("old")}, gen)
+	if w := h.get(name); w != nil {
+		t.Errorf("%q is kept, though it was dropped while it was read", w.Bytes)
 	}
-	h.add(req, hotEntry{data: []byte("new")}, h.generation())
-	if e, ok := h.get(req); !ok || string(e.data) != "new" {
-		t.Errorf("get = %q, %t; want what was read after the drop", e.data, ok)
+	h.add(name, &Warm{Bytes: []byte("new")}, h.generation())
+	if w := h.get(name); w == nil || string(w.Bytes) != "new" {
+		t.Errorf("get = %+v; want what was read after the drop", w)
 	}
-	h.add(req.With(goproxy.Info), hotEntry{data: make([]byte, maxHot+1)}, h.generation())
-	if _, ok := h.get(req.With(goproxy.Info)); ok {
+	h.add("large", &Warm{Bytes: make([]byte, maxHot+1)}, h.generation())
+	if h.get("large") != nil {
 		t.Error("something large is kept")
 	}
 }

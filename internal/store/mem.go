@@ -54,6 +54,9 @@ func (m *Mem) Open(req goproxy.Request) (*Blob, error) {
 	return memBlob(data, m.records[req]), nil
 }
 
+// Warm is always nil: an artifact of Mem is served by Open as fast as by it.
+func (m *Mem) Warm(string) *Warm { return nil }
+
 func (m *Mem) Record(req goproxy.Request) (Record, error) {
 	if _, err := artifactName(req); err != nil {
 		return Record{}, err

@@ -146,6 +146,10 @@ type Store interface {
 	// any more. Any other error means it could not tell, which is never a 404.
 	Open(req goproxy.Request) (*Blob, error)
 
+	// Warm gives the artifact whose Request.Path is path if it is held in memory,
+	// so that it can be served at once; nil if it is not, wherever else it is.
+	Warm(path string) *Warm
+
 	// Record is what the store knows of an artifact. It outlives the bytes: a
 	// pin stays a pin when the file is lost or discarded. Errors as for Open.
 	Record(req goproxy.Request) (Record, error)

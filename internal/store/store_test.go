@@ -175,13 +175,23 @@ func TestAHotArtifactNeedsNoDisk(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		b, _ := d.Open(req)
 		b.Close()
-	}); n > 4 {
+	}); n > 8 {
 		t.Errorf("Open of a hot artifact allocates %v times", n)
+	}
+	w := d.Warm(req.Path())
+	if w == nil || w.Request != req || string(w.Bytes) != "data" || w.Record.Size != 4 {
+		t.Errorf("Warm = %+v", w)
+	}
+	if n := testing.AllocsPerRun(100, func() { d.Warm("a.test/!mod/@v/v1.0.0.mod") }); n > 0 {
+		t.Errorf("Warm allocates %v times", n)
 	}
 	if err := d.Check(req); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Check = %v; want it to look at the disk", err)
 	}
 	storetest.HasNot(t, d, req) // Check has noticed
+	if w := d.Warm(req.Path()); w != nil {
+		t.Errorf("Warm = %+v of what is gone", w)
+	}
 }
 
 // damages are what happens to files, each with its name.

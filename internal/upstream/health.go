@@ -360,6 +360,19 @@ func (h *Health) look(src Source, req goproxy.Request) verdict {
 	return v
 }
 
+// resting reports whether src wants to be left alone, whatever it was asked.
+func (h *Health) resting(src Source) bool {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.of(src).asks {
+		if now.Before(a.rest) {
+			return true
+		}
+	}
+	return false
+}
+
 // ErrSwitchedOff says that somebody has taken the source out of use.
 var ErrSwitchedOff = errors.New("it is switched off")
 

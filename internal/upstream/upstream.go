@@ -16,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -259,6 +260,12 @@ type Chain struct {
 	// nil, the sources are asked in order, one at a time and once.
 	Health   *Health
 	Strategy Strategy // "" means Ordered
+}
+
+// Resting reports whether a source of the chain has asked to be left alone for a
+// while (429, Retry-After) and the while is not over.
+func (c *Chain) Resting() bool {
+	return c.Health != nil && slices.ContainsFunc(c.Links, func(l Link) bool { return c.Health.resting(l.Source) })
 }
 
 // Names lists the sources in order.

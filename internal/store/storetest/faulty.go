@@ -74,6 +74,8 @@ func (f *Faulty) Open(req goproxy.Request) (*store.Blob, error) {
 	return f.s.Open(req)
 }
 
+func (f *Faulty) Warm(path string) *store.Warm { return f.s.Warm(path) }
+
 func (f *Faulty) Record(req goproxy.Request) (store.Record, error) {
 	if err := f.do("Record"); err != nil {
 		return store.Record{}, err

@@ -1,0 +1,190 @@
+package server_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/server"
+	"github.com/modsluice/sluice/internal/store"
+)
+
+// hits counts the requests that were answered from memory.
+type hits struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (h *hits) Began(time.Time)   {}
+func (h *hits) Ended(server.Seen) {}
+func (h *hits) Hit(time.Time, time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.n++
+}
+
+func (h *hits) take() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.n
+	h.n = 0
+	return n
+}
+
+func TestAnAnswerFromMemoryIsTheSameAsAnother(t *testing.T) {
+	var h hits
+	r := newRig(t, parts{store: openDisk(t), config: func(c *server.Config) { c.Watch = &h }})
+	addr, _, _ := r.serveOn()
+	r.base = "http://" + addr
+	defer r.client.CloseIdleConnections()
+	m := r.w.Add("warm.test/Mod", "v1.0.0", nil)
+	requests := []goproxy.Request{
+		{Kind: goproxy.Info, Module: m}, {Kind: goproxy.Mod, Module: m},
+		{Kind: goproxy.List, Module: module.Version{Path: m.Path}}, {Kind: goproxy.Latest, Module: module.Version{Path: m.Path}},
+	}
+	do := func(method, path string, header ...string) (*http.Response, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, r.base+"/"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(body)
+	}
+	for _, req := range requests {
+		for try := 0; h.take() == 0; try++ { // fetched, stored, read
+			if do("GET", req.Path()); try == 1000 {
+				t.Fatalf("%v is never answered from memory\n%s", req, r.log)
+			}
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			warm, body := do(method, req.Path())
+			if h.take() != 1 {
+				t.Errorf("%s %v is not answered from memory", method, req)
+			}
+			other, otherBody := do(method, req.Path(), "If-None-Match", `"another"`)
+			if h.take() != 0 {
+				t.Errorf("%s %v with a condition is answered from memory", method, req)
+			}
+			if body != otherBody || warm.StatusCode != other.StatusCode || warm.ContentLength != other.ContentLength {
+				t.Errorf("%s %v: %d %q from memory, %d %q else", method, req, warm.StatusCode, body, other.StatusCode, otherBody)
+			}
+			for k := range other.Header {
+				if got, want := warm.Header.Get(k), other.Header.Get(k); got != want && k != "Date" && k != "X-Request-Id" {
+					t.Errorf("%s %v: %s is %q from memory and %q else", method, req, k, got, want)
+				}
+			}
+			if len(warm.Header) != len(other.Header) || warm.Header.Get("X-Request-Id") == other.Header.Get("X-Request-Id") {
+				t.Errorf("%s %v: headers %v from memory, %v else", method, req, warm.Header, other.Header)
+			}
+		}
+		warm, _ := do("GET", req.Path())
+		if resp, _ := do("GET", req.Path(), "If-None-Match", warm.Header.Get("ETag")); resp.StatusCode != http.StatusNotModified {
+			t.Errorf("%v: %d with the ETag that it has", req, resp.StatusCode)
+		}
+		h.take()
+		for _, other := range []struct{ method, path, header string }{
+			{"POST", req.Path(), ""}, {"GET", strings.Replace(req.Path(), "/@", "%2F@", 1), ""}, {"GET", "cached-only/" + req.Path(), ""}, {"GET", req.Path(), "Via"},
+		} {
+			if other.header != "" {
+				do(other.method, other.path, other.header, "1.1 "+r.config.ID)
+			} else {
+				do(other.method, other.path)
+			}
+			if h.take() != 0 {
+				t.Errorf("%s %s with %q is answered from memory", other.method, other.path, other.header)
+			}
+		}
+	}
+	r.log.requests(t)
+	do("GET", requests[1].Path())
+	if l := r.log.requests(t); len(l) != 1 || l[0].ID == "" || l[0].Status != 200 || l[0].Bytes == 0 || l[0].Kind != "mod" || l[0].Module != m.Path || l[0].Version != m.Version || l[0].Outcome != "hit" || l[0].Source == "" {
+		t.Errorf("the log says %+v of an answer from memory", l)
+	}
+	// What is taken out of the store is gone from memory, too.
+	if err := r.store.Discard(requests[1], store.Evidence{Reason: "a test"}, true); err != nil {
+		t.Fatal(err)
+	}
+	h.take()
+	if resp, _ := do("GET", requests[1].Path()); resp.StatusCode != 200 || h.take() != 0 {
+		t.Errorf("%d for what was discarded, from memory: %v", resp.StatusCode, h.take() != 0)
+	}
+}
+
+// A null is a ResponseWriter that costs nothing.
+type null struct{ h http.Header }
+
+func (n *null) Header() http.Header         { return n.h }
+func (n *null) Write(p []byte) (int, error) { return len(p), nil }
+func (n *null) WriteHeader(int)             {}
+
+// warmRequest is a request for something in the memory of r, as net/http hands it on.
+func warmRequest(t testing.TB, r *rig, h *hits) (http.ResponseWriter, *http.Request) {
+	m := r.w.Add("warm.test/m", "v1.0.0", nil)
+	req := goproxy.Request{Kind: goproxy.Mod, Module: m}
+	here, there := net.Pipe()
+	t.Cleanup(func() { here.Close(); there.Close() })
+	hr := httptest.NewRequest("GET", "/"+req.Path(), nil)
+	hr.Header.Set("User-Agent", "Go-http-client/1.1")
+	hr.Header.Set("Accept-Encoding", "gzip")
+	hr = hr.WithContext(server.WithConn(context.Background(), here))
+	w := &null{h: http.Header{}}
+	for try := 0; h.take() == 0; try++ { // fetched, stored, read
+		if r.server.ServeHTTP(w, hr); try == 1000 {
+			t.Fatalf("it is never answered from memory\n%s", r.log)
+		}
+	}
+	return w, hr
+}
+
+// These figures are exact, so that they can be a guard where times cannot.
+func TestAnAnswerFromMemoryAllocatesNextToNothing(t *testing.T) {
+	var h hits
+	r := newRig(t, parts{store: openDisk(t), config: func(c *server.Config) {
+		c.Watch = &h
+		c.Requests = func(_ slog.Level, _ server.Line) {}
+	}})
+	w, req := warmRequest(t, r, &h)
+	n := testing.AllocsPerRun(1000, func() { r.server.ServeHTTP(w, req) })
+	if h.take() < 1000 {
+		t.Fatal("it is not answered from memory")
+	}
+	// The name of the request, and the slice that it stands in.
+	if n > 2 {
+		t.Errorf("%v allocations for an answer from memory", n)
+	}
+}
+
+func BenchmarkAnAnswerFromMemory(b *testing.B) {
+	var h hits
+	r := newRig(b, parts{store: openDisk(b), config: func(c *server.Config) {
+		c.Watch = &h
+		c.Requests = func(_ slog.Level, _ server.Line) {}
+	}})
+	w, req := warmRequest(b, r, &h)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.server.ServeHTTP(w, req)
+	}
+}
