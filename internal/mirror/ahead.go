@@ -72,7 +72,8 @@ func (c *Client) foresaw(now time.Time, req goproxy.Request) bool {
 	known := req.Kind != goproxy.Mod && c.build.known[req.Module.Path] == req.Module.Version
 	c.mu.Unlock()
 	if known {
-		c.saw(now, req, "", nil, false)
+		_, err := c.m.c.Store.Record(req)
+		c.saw(now, req, "", nil, err != nil)
 	}
 	return known
 }

@@ -141,7 +141,9 @@ module ahead.test/b
 	wantAsked(t, w, "switched off", info(old))
 	r.Reload(mirror.Settings{LookAhead: 1, Route: func(string) mirror.Route { return mirror.Route{Chain: r.chain} }})
 	ask(r, info(old), client)
-	wantAsked(t, w, "switched on", gomod(old))
+	wantAsked(t, w, "switched on, for what is at hand")
+	ask(r, info(at("pruned", "v1.0.0")), client)
+	wantAsked(t, w, "switched on", info(at("pruned", "v1.0.0")), gomod(at("pruned", "v1.0.0")))
 }
 
 // A vcs is a source of another kind.

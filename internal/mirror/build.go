@@ -67,7 +67,8 @@ type want struct {
 }
 
 // saw takes note of a request that was answered, whose content is data if that
-// is at hand, and cold if it had to be asked for. It returns what is wanted next.
+// is at hand, and cold if it had to be asked for. It returns what is wanted next:
+// nothing as long as all was at hand, since then the rest is, too.
 func (b *build) saw(now time.Time, req goproxy.Request, data []byte, cold bool) []want {
 	if now.Sub(b.last) > buildIdle || req.Kind == goproxy.Mod && (b.infos || b.zipped > 0) {
 		*b = build{known: map[string]string{}, guesses: map[string]string{}, toldAt: map[module.Version]*toldModule{}}
@@ -78,7 +79,7 @@ func (b *build) saw(now time.Time, req goproxy.Request, data []byte, cold bool) 
 	case goproxy.Mod:
 		return b.mod(req.Module, data)
 	case goproxy.Info:
-		return b.info(req)
+		return b.info(req, cold)
 	case goproxy.Zip:
 		return b.zip(req.Module)
 	}
@@ -145,9 +146,12 @@ func (b *build) stands(m module.Version) bool {
 	return !b.whole && b.guesses[m.Path] == m.Version && (!known || v == m.Version)
 }
 
-func (b *build) info(req goproxy.Request) []want {
+func (b *build) info(req goproxy.Request, cold bool) []want {
 	m := req.Module
 	if b.known[m.Path] != m.Version {
+		if !cold {
+			return nil
+		}
 		// A look at one version; the .mod says whether it is retracted.
 		return []want{{req: req.With(goproxy.Mod), only: true}}
 	}
@@ -155,7 +159,8 @@ func (b *build) info(req goproxy.Request) []want {
 		b.toldAt[m] = &toldModule{at: len(b.told)}
 		b.told = append(b.told, m)
 	}
-	if b.infos {
+	if b.infos || !b.cold {
+		b.infos = true
 		return nil
 	}
 	b.infos = true
@@ -191,7 +196,7 @@ func (b *build) zip(m module.Version) []want {
 		b.decided = true // not everything, or not in this order: an import decides
 		return nil
 	}
-	if b.zipped < min(firstZips, len(b.told)) {
+	if b.zipped < min(firstZips, len(b.told)) || !b.cold {
 		return nil
 	}
 	b.decided = true

@@ -70,14 +70,14 @@ type Config struct {
 	Mirror   *mirror.Mirror
 	Log      *slog.Logger
 	Requests func(slog.Level, Line) // takes the one line of each request; nil: Log does
-	ID       string                  // of this process, in Via; a request that carries it has come in a circle
-	Version  string                  // of Sluice
-	Idle     time.Duration           // how long an idle client connection is kept
-	Stall    time.Duration           // how long a client may take no byte of an answer
-	Store    func() error            // writes, reads and removes a probe object; nil error if the store works
-	Metrics  http.Handler            // at /metrics
-	Admin    Admin                   // behind the API under /-/; nil: there is none
-	Watch    Watcher                 // of requests for module files; nil: nobody watches
+	ID       string                 // of this process, in Via; a request that carries it has come in a circle
+	Version  string                 // of Sluice
+	Idle     time.Duration          // how long an idle client connection is kept
+	Stall    time.Duration          // how long a client may take no byte of an answer
+	Store    func() error           // writes, reads and removes a probe object; nil error if the store works
+	Metrics  http.Handler           // at /metrics
+	Admin    Admin                  // behind the API under /-/; nil: there is none
+	Watch    Watcher                // of requests for module files; nil: nobody watches
 }
 
 // A Server serves go commands. It is safe for concurrent use.
