@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/config"
@@ -74,6 +75,12 @@ func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Load
 		doubts, _ := goenv.CheckProxyList(in.Go.Get("GOPROXY").Value)
 		for _, text := range doubts {
 			l.Warnings = append(l.Warnings, config.Error{Where: from.Where, Key: "proxy", Text: text})
+		}
+	}
+	if from := l.From["modcache"]; from.Layer != config.Default && len(l.Trees) > 0 && l.ModCache != config.ModCacheAuto {
+		if _, err := os.ReadDir(l.Trees[0].Dir); err != nil {
+			l.Warnings = append(l.Warnings, config.Error{Where: from.Where, Key: "modcache", Text: fmt.Sprintf(
+				"nothing can be taken from it at present (%v); name what go env GOMODCACHE prints for the user whose cache it is", err)})
 		}
 	}
 	if err == nil {
@@ -366,6 +373,12 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 		p.names[src.Name()] = table.Name
 		p.chain.Links = append(p.chain.Links, upstream.Link{Source: src, FallBack: entry.FallBackOnError, Tier: table.Tier, Weight: cmp.Or(table.Weight, -1)})
 	}
+	var trees []localTree
+	for _, t := range l.Trees {
+		if !sameDir(t.Dir, w.store.Dir()) {
+			trees = append(trees, localTree{upstream.NewTreeSource(t.Dir, modCacheName, l.Sources.Timeout), upstream.NewTreeSource(t.Heads, modCacheName, l.Sources.Timeout)})
+		}
+	}
 	past := p.chain
 	if l.NoProxy != "" {
 		past = &upstream.Chain{Health: w.health, Links: []upstream.Link{{Source: direct()}}}
@@ -378,6 +391,9 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 			return d, nil
 		}
 		var remotes []checksum.Remote
+		for _, t := range trees {
+			remotes = append(remotes, localSums{t, db.Name})
+		}
 		if db.URL == "" {
 			for _, m := range mirrors {
 				r := m.(remote)
@@ -451,6 +467,9 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 				r.Why += "; nosumdb matches: pinned at first sight"
 			case sums == nil:
 				r.Why += "; gosumdb is off: pinned at first sight"
+			}
+			if len(trees) > 0 {
+				r.Local = trees[0].files
 			}
 			return r
 		},
@@ -573,6 +592,63 @@ func (r remote) Get(ctx context.Context, path string) ([]byte, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return data, err
+}
+
+// modCacheName is what a module cache of this machine is called among the sources.
+const modCacheName = "module cache"
+
+// A localTree is a GOPROXY tree of this machine, and where the heads are of the
+// checksum databases that it has files of.
+type localTree struct{ files, heads *upstream.TreeSource }
+
+// localSums is what a tree of this machine holds of a checksum database, as the go
+// command keeps it in its module cache. It implements checksum.Remote.
+type localSums struct {
+	tree localTree
+	name string // of the database
+}
+
+func (s localSums) Name() string { return s.tree.files.Name() }
+
+// Mirror is true: that a record is not here says nothing about there being one.
+func (s localSums) Mirror() bool { return true }
+
+func (s localSums) Get(ctx context.Context, path string) ([]byte, error) {
+	if path == "/supported" {
+		return nil, nil // a module cache does not say so
+	}
+	data, err := s.read(ctx, s.tree.files, "sumdb/"+s.name+path)
+	if err != nil {
+		// It has what somebody happened to look up, and that may be nothing.
+		return nil, fmt.Errorf("%s: %w (%v)", s.Name(), checksum.ErrUnsupported, err)
+	}
+	if !strings.HasPrefix(path, "/lookup/") {
+		return data, nil
+	}
+	// Each record has the tree head of its day. Whoever looked them up went from
+	// one to the next, and has the tiles that prove them in the last; those that
+	// would in an earlier one, only if it was the last at some time.
+	id, _, msg, err := tlog.ParseRecord(data)
+	if err != nil {
+		return data, nil // checksum will say what it thinks of it
+	}
+	if last, err := s.read(ctx, s.tree.heads, s.name+"/latest"); err == nil {
+		if tree, err := tlog.ParseTree(last); err == nil && id < tree.N {
+			return slices.Concat(data[:len(data)-len(msg)], last), nil
+		}
+	}
+	return data, nil
+}
+
+func (s localSums) read(ctx context.Context, from *upstream.TreeSource, path string) ([]byte, error) {
+	return remote{src: from, may: func(string) error { return nil }}.Get(ctx, path)
+}
+
+// sameDir reports whether two paths lead to one directory.
+func sameDir(a, b string) bool {
+	x, err := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // A directSource is version control as a source.

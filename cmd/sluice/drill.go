@@ -427,6 +427,7 @@ func (d *drilling) through(ctx context.Context, u string) (out drill.Outcome, er
 		Family: "auto", Weight: spoiled.Weight, Tier: spoiled.Tier,
 	})
 	l.Data = filepath.Join(d.dir, "store")
+	l.Trees = nil // what is at hand meets no fault
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return out, err

@@ -105,6 +105,7 @@ func TestScripts(t *testing.T) {
 			"signal":  cmdSignal,
 			"source":  cmdSource,
 			"status":  cmdStatus,
+			"sumdb":   cmdSumDB,
 			"waitfor": cmdWaitFor,
 			"wipe":    cmdWipe,
 		},
@@ -359,6 +360,18 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("%s exited with status %d, not %s", args[1], got, args[0])
+	}
+}
+
+// sumdb hang|answer makes the checksum database keep everybody waiting, or answer
+// again.
+func cmdSumDB(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, "sumdb hang|answer")
+	switch args[0] {
+	case "hang", "answer":
+		sceneOf(ts).db.Hang(args[0] == "hang")
+	default:
+		ts.Fatalf("sumdb hang or sumdb answer")
 	}
 }
 

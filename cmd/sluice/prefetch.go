@@ -253,12 +253,12 @@ type bar struct {
 	total int
 	start time.Time
 
-	mu                  sync.Mutex // guards the following
-	done, failed, there int
-	bytes               int64
-	drawn               time.Time // the bar, or the last plain line
-	quiet               bool      // the command has the terminal now
-	firstErr            error
+	mu                         sync.Mutex // guards the following
+	done, failed, there, local int
+	bytes                      int64     // of those that were fetched
+	drawn                      time.Time // the bar, or the last plain line
+	quiet                      bool      // the command has the terminal now
+	firstErr                   error
 }
 
 const (
@@ -289,6 +289,8 @@ func (b *bar) add(f mirror.Fetched) {
 		}
 	case f.Hit:
 		b.there++
+	case f.Local:
+		b.local++
 	default:
 		b.bytes += f.Size
 	}
@@ -346,8 +348,9 @@ func (b *bar) finish(interrupted bool) {
 		}
 		parts = append(parts, count+" "+fmt.Sprintf(format, args...))
 	}
-	part(b.done-b.there-b.failed, "fetched ahead, %s in %.1fs", size(b.bytes), time.Since(b.start).Seconds())
+	part(b.done-b.there-b.local-b.failed, "fetched ahead, %s in %.1fs", size(b.bytes), time.Since(b.start).Seconds())
 	part(b.there, "were in the store")
+	part(b.local, "came from the module cache")
 	part(b.failed, "could not be had: %v", b.firstErr)
 	b.e.say("%s", strings.Join(parts, "; "))
 }

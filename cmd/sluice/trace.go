@@ -43,7 +43,7 @@ Exit status: 0 everything could be had, 1 something could not, 2 misused.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object with steps and results")
-	cmd.Flags().BoolVar(&cold, "cold", false, "ask the sources also for what the store has")
+	cmd.Flags().BoolVar(&cold, "cold", false, "ask the sources also for what the store or the module cache has")
 	e.configFlags(cmd, nil)
 	return cmd
 }

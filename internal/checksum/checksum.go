@@ -391,7 +391,7 @@ type outcome struct {
 
 func (o *outcome) add(w *way, err error) {
 	switch {
-	case errors.Is(err, errUnsupported):
+	case errors.Is(err, ErrUnsupported):
 		o.unsupported = append(o.unsupported, err)
 	case errors.Is(err, fs.ErrNotExist):
 		o.missing = true
@@ -460,7 +460,7 @@ func (d *DB) get(ctx context.Context, w *way, path string) (data []byte, err err
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case errors.Is(err, errUnsupported):
+	case errors.Is(err, ErrUnsupported):
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 		d.good, d.bad = true, nil
 	default:
@@ -487,7 +487,7 @@ func (d *DB) ask(ctx context.Context, w *way, path string) ([]byte, error) {
 		err = fmt.Errorf("%s: the answer is larger than %d bytes", w.remote.Name(), maxAnswer)
 	}
 	if !errors.Is(context.Cause(ctx), errOutdone) {
-		w.trouble(err != nil && !errors.Is(err, fs.ErrNotExist))
+		w.trouble(err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrUnsupported))
 	}
 	return data, err
 }
@@ -503,9 +503,9 @@ func (w *way) trouble(is bool) {
 
 var errTimeout = fmt.Errorf("the checksum database's time budget is spent: %w", context.DeadlineExceeded)
 
-// errUnsupported marks a proxy that does not mirror the database. It is no
-// answer about any module.
-var errUnsupported = errors.New("does not mirror this checksum database")
+// ErrUnsupported marks a remote that does not mirror the database, or as an error
+// of its Get, not this file of it. It is no answer about any module.
+var ErrUnsupported = errors.New("does not mirror this checksum database")
 
 // mirrors finds out whether a proxy supports the database, as the go command
 // does before it asks anything else.
@@ -516,7 +516,7 @@ func (d *DB) mirrors(ctx context.Context, w *way) error {
 	if known {
 		return nil
 	}
-	no := fmt.Errorf("%s: %w", w.remote.Name(), errUnsupported)
+	no := fmt.Errorf("%s: %w", w.remote.Name(), ErrUnsupported)
 	if time.Now().Before(until) {
 		return no
 	}

@@ -43,6 +43,7 @@ type Config struct {
 	GoInsecure goenv.Patterns // GOINSECURE of direct downloads
 	Failover   string         // AsWritten or Proxies
 	Source     []Source       // what is special to some of the sources; SourceOf finds it
+	ModCache   string         // ModCacheAuto, ModCacheOff, or a module cache's directory
 
 	Lists struct {
 		Fresh time.Duration // a list, @latest or query answer is used so long without asking again
@@ -92,6 +93,12 @@ type Config struct {
 const (
 	AsWritten = "as-written" // "," moves on at 404 and 410 only, as the go command does
 	Proxies   = "proxies"    // a proxy in trouble is passed over for the next proxy, never for direct
+)
+
+// Values of Config.ModCache that are no directory.
+const (
+	ModCacheAuto = "auto" // the one that the go command of this user has
+	ModCacheOff  = "off"
 )
 
 // A Layer is a place where values are found; a higher one hides the lower ones.
@@ -172,6 +179,7 @@ type Input struct {
 type Loaded struct {
 	Config
 	From     map[string]From // by key name; complete
+	Trees    []Tree          // of this machine, which may not be there: that of ModCache
 	Warnings []Error         // what the go command's settings have that does nothing
 }
 
@@ -179,6 +187,22 @@ type Loaded struct {
 type value struct {
 	text string
 	from From
+}
+
+// A Tree is a GOPROXY tree on this machine.
+type Tree struct {
+	Dir   string
+	Heads string // directory in which NAME/latest is a tree head of the checksum database NAME that Dir's files belong to
+}
+
+// TreeOf is the tree in a directory. Of a module cache, the go command keeps the
+// tree heads beside it, in GOPATH/pkg/sumdb.
+func TreeOf(dir string) Tree {
+	const inPath = "pkg/mod/cache/download"
+	if gopath, ok := strings.CutSuffix(filepath.ToSlash(filepath.Clean(dir)), "/"+inPath); ok {
+		return Tree{dir, filepath.Join(filepath.FromSlash(gopath), "pkg", "sumdb")}
+	}
+	return Tree{dir, filepath.Join(dir, "sumdb")}
 }
 
 // Load makes the Config. The error, if any, is of type Errors; Loaded is then
@@ -240,6 +264,20 @@ func Load(in Input) (*Loaded, error) {
 				otherErrs = append(otherErrs, bad...)
 			}
 		}
+	}
+	cache := l.ModCache
+	switch cache {
+	case ModCacheAuto:
+		cache = in.Go.Get("GOMODCACHE").Value
+	case ModCacheOff:
+		cache = ""
+	}
+	if filepath.IsAbs(cache) { // the go command does not take another either
+		tree := TreeOf(filepath.Join(cache, "cache", "download"))
+		if path := filepath.SplitList(in.Go.Get("GOPATH").Value); l.ModCache == ModCacheAuto && len(path) > 0 {
+			tree.Heads = filepath.Join(path[0], "pkg", "sumdb")
+		}
+		l.Trees = []Tree{tree}
 	}
 	fileErrs = append(fileErrs, l.loadSources(in, file.sources, l.proxyLists(in, layers["proxy"]))...)
 	sumdbErrs, inFile := l.loadSumDBs(in, env["sumdb"].text, file)

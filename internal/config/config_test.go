@@ -66,6 +66,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"govcs":              "*:git | go env (GOVCS, environment)",
 		"goinsecure":         "lab.example | go env (GOINSECURE, environment)",
 		"failover":           "as-written | default",
+		"modcache":           "auto | default",
 		"lists.fresh":        "1m | default",
 		"lists.stale":        "2s | default",
 		"sources.timeout":    "30s | default",
@@ -532,4 +533,32 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTheModuleCacheIsThatOfTheGoCommandUnlessItIsNamed(t *testing.T) {
+	for _, tt := range []struct {
+		key  string   // a line of the file
+		env  []string // of the go command
+		want []Tree
+	}{
+		{"", nil, nil}, // nobody has a home
+		{"", []string{"HOME=/home/ann"}, []Tree{{"/home/ann/go/pkg/mod/cache/download", "/home/ann/go/pkg/sumdb"}}},
+		{"modcache = 'auto'", []string{"GOMODCACHE=/mod", "GOPATH=/go:/more"}, []Tree{{"/mod/cache/download", "/go/pkg/sumdb"}}},
+		{"", []string{"GOMODCACHE=mod"}, nil}, // which the go command refuses
+		{"modcache = 'off'", []string{"GOMODCACHE=/mod"}, nil},
+		{"modcache = '/home/bob/go/pkg/mod'", []string{"GOMODCACHE=/mod", "GOPATH=/go"}, []Tree{{"/home/bob/go/pkg/mod/cache/download", "/home/bob/go/pkg/sumdb"}}},
+		{"modcache = '/mod'", nil, []Tree{{"/mod/cache/download", "/mod/cache/download/sumdb"}}},
+	} {
+		in := input(tt.key)
+		in.Go = toolchain(tt.env...)
+		l, err := Load(in)
+		if err != nil || !slices.Equal(l.Trees, tt.want) {
+			t.Errorf("%s with %q: Trees = %+v, %v; want %+v", tt.key, tt.env, l.Trees, err, tt.want)
+		}
+	}
+	for text, want := range map[string]string{"mod": "nor a whole path", "Off": `did you mean "off"`, "~/go": "~ is understood by shells only", "": "it is empty"} {
+		if _, err := Load(input("modcache = '" + text + "'")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("modcache %q: %v; want %q", text, err, want)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,7 @@ const (
 	KindDuration Kind = "duration"           // "1m30s"
 	KindSize     Kind = "size"               // "64MiB"
 	KindNumber   Kind = "number"             //
+	KindModCache Kind = "module cache"       // ModCacheAuto, ModCacheOff or a directory
 	KindBool     Kind = "boolean"            // true or false
 
 	// Those of [[source]] tables alone.
@@ -143,6 +145,9 @@ func Keys() []Key {
 			DefaultHelp: "none",
 			Help:        "what is special to one source, in [[source]] tables of the file",
 			field:       func(c *Config) any { return &c.Source }},
+		{Name: "modcache", Kind: KindModCache, Default: ModCacheAuto, Example: "/home/ann/go/pkg/mod",
+			Help:  "module cache of this machine to take files from before a source is asked: auto is that of go env GOMODCACHE, off is none",
+			field: func(c *Config) any { return &c.ModCache }},
 		{Name: "lists.fresh", Kind: KindDuration, Default: "1m",
 			Help:  "how long a list, @latest or branch answer is used without asking again",
 			field: func(c *Config) any { return &c.Lists.Fresh }},
@@ -346,6 +351,8 @@ func (k Key) setOne(c *Config, text string) error {
 			err = checkListen(text)
 		case KindPath:
 			err = checkPath(text)
+		case KindModCache:
+			err = checkModCache(text)
 		case KindVCS:
 			err = goenv.CheckVCS(text)
 		case KindChoice:
@@ -406,6 +413,23 @@ func parseHosts(s string) ([]string, error) {
 		hosts = append(hosts, h)
 	}
 	return hosts, nil
+}
+
+func checkModCache(s string) error {
+	if s == ModCacheAuto || s == ModCacheOff {
+		return nil
+	}
+	if err := checkPath(s); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(s) {
+		err := fmt.Errorf("%s is neither %s, %s nor a whole path; write /home/ann/go/pkg/mod", quoteKey(s), ModCacheAuto, ModCacheOff)
+		if near := nearest(strings.ToLower(s), []string{ModCacheAuto, ModCacheOff}); near != "" {
+			err = fmt.Errorf("%w (did you mean %q?)", err, near)
+		}
+		return err
+	}
+	return nil
 }
 
 func checkPath(s string) error {

@@ -289,6 +289,7 @@ type Fetched struct {
 	Request goproxy.Request
 	Size    int64
 	Hit     bool
+	Local   bool // from the module cache of this machine
 	Err     error
 }
 
@@ -305,7 +306,7 @@ func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel 
 				f := Fetched{Request: req}
 				res, err := m.artifact(ctx, req, Options{Whole: true})
 				if err == nil {
-					f.Hit, f.Size = res.Hit, res.Size
+					f.Hit, f.Local, f.Size = res.Hit, res.Local, res.Size
 					res.Close()
 				}
 				f.Err = err

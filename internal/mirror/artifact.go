@@ -389,7 +389,9 @@ func (m *Mirror) fetchSmall(ctx context.Context, req goproxy.Request, f *flight,
 	var rec store.Record
 	var data []byte
 	pinned := false
-	f.err = m.walk(ctx, route, req, func(ctx context.Context, src upstream.Source, a *upstream.Answer) error {
+	local := false
+	f.err = m.obtain(ctx, route, req, func(ctx context.Context, src upstream.Source, a *upstream.Answer) error {
+		local = src == route.Local
 		var err error
 		if data, err = readAll(a, req.Kind.Limit()); err != nil {
 			return err
@@ -405,12 +407,15 @@ func (m *Mirror) fetchSmall(ctx context.Context, req goproxy.Request, f *flight,
 		if rec.H1, err = hashMod(data); err != nil {
 			return err
 		}
-		want, err := m.judge(ctx, req, src, rec.H1, wanted, bytes.NewReader(data), keep)
+		want, err := m.judge(ctx, req, src, rec.H1, wanted, bytes.NewReader(data), keep && !local)
 		if rec.Verified = want.by; err != nil || want != (claim{}) || !keep {
 			return err
 		}
 		pinned = true
-		return m.pin(ctx, req, src, bytes.NewReader(data), func() error { return m.storeSmall(req, data, rec) }, rec)
+		return m.pin(ctx, req, src, bytes.NewReader(data), func() error {
+			f.unkept = m.storeSmall(req, data, rec)
+			return f.unkept
+		}, rec)
 	})
 	if f.err != nil {
 		if keep {
@@ -418,10 +423,14 @@ func (m *Mirror) fetchSmall(ctx context.Context, req goproxy.Request, f *flight,
 		}
 		return
 	}
-	f.small = &Result{Bytes: data, Size: rec.Size, ETag: etag(rec.SHA256), Source: rec.Source}
+	f.small = &Result{Bytes: data, Size: rec.Size, ETag: etag(rec.SHA256), Source: rec.Source, Local: local}
 	f.land() // the client need not wait for the disk
+	if local {
+		m.tookLocal(false)
+	}
 	if keep && !pinned {
-		m.committed(req, m.storeSmall(req, data, rec))
+		f.unkept = m.storeSmall(req, data, rec)
+		m.committed(req, f.unkept)
 	}
 }
 
@@ -548,7 +557,7 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 	var sp *spool
 	var zip *moduleZip
 	pinned := false
-	err := m.walk(ctx, route, req, func(ctx context.Context, src upstream.Source, a *upstream.Answer) error {
+	err := m.obtain(ctx, route, req, func(ctx context.Context, src upstream.Source, a *upstream.Answer) error {
 		if a.Size > goproxy.MaxZip {
 			return &tooLargeError{goproxy.MaxZip}
 		}
@@ -557,22 +566,37 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 			return upstream.Abort(err)
 		}
 		sp = newSpool(p, a.Size)
-		f.publish(sp)
-		err = m.receive(req, f, sp, a)
+		// What is at hand is verified in no time, and clients need not begin with
+		// bytes that may have to be taken back.
+		if sp.local = src == route.Local; !sp.local {
+			f.publish(sp)
+		}
+		if !sp.local || !sp.adopt(a) {
+			err = m.receive(req, f, sp, a)
+		}
 		var want claim
 		if err == nil {
 			rec = store.Record{Source: src.Name(), Time: time.Now().UTC()}
-			zip, want, err = m.verifyZip(ctx, req, src, sp, &rec, wanted, keep)
+			zip, want, err = m.verifyZip(ctx, req, src, sp, &rec, wanted, keep && !sp.local)
 		}
 		if err == nil && want == (claim{}) {
 			companions.Wait()
-			err = m.checkCompanion(req, rec, zip, beside, keep)
-			if err == nil && keep && !sp.scratch {
-				pinned = true
-				err = m.pin(ctx, req, src, io.NewSectionReader(sp.p, 0, sp.p.Size()), func() error { _, err := sp.p.Commit(rec); return err }, rec)
-			}
+			err = m.checkCompanion(req, rec, zip, beside, keep && !sp.local)
 		}
-		if err != nil {
+		if err == nil && sp.local {
+			f.publish(sp)
+		}
+		if err == nil && want == (claim{}) && keep && !sp.scratch {
+			pinned = true
+			err = m.pin(ctx, req, src, io.NewSectionReader(sp.p, 0, sp.p.Size()), func() error {
+				_, f.unkept = sp.p.Commit(rec)
+				return f.unkept
+			}, rec)
+		}
+		switch {
+		case err != nil && sp.local && f.spool != sp:
+			sp.p.Abort()
+		case err != nil:
 			f.fail(sp, err)
 		}
 		return err
@@ -586,6 +610,9 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 		return
 	}
 	f.verify(sp, rec)
+	if sp.local {
+		m.tookLocal(sp.linked)
+	}
 	if pinned {
 		return
 	}
@@ -593,9 +620,12 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 	if rec.Verified != "" {
 		m.checkCompanion(req, rec, zip, beside, keep)
 	}
-	if keep && !sp.scratch {
-		_, err := sp.p.Commit(rec)
-		m.committed(req, err)
+	switch {
+	case keep && !sp.scratch:
+		_, f.unkept = sp.p.Commit(rec)
+		m.committed(req, f.unkept)
+	case keep:
+		_, f.unkept = m.StoreTrouble()
 	}
 }
 

@@ -158,7 +158,11 @@ func (m *Mirror) newest(ctx context.Context, n int, ok func(path string) bool) (
 	return mods
 }
 
+// onlyKey stands for who alone is asked: an *upstream.Chain, an upstream.Source for
+// a Route's Local, or cold for the route's own chain.
 type onlyKey struct{}
+
+type coldKey struct{}
 
 // TryAt fetches a file anew from one link of the chain alone, verifies it, and
 // keeps nothing.
@@ -167,12 +171,17 @@ func (m *Mirror) TryAt(ctx context.Context, link upstream.Link, health *upstream
 	return m.trace(context.WithValue(ctx, onlyKey{}, only), req, true)
 }
 
-// routeFor is the route of a request, with the chain that ctx names in place of
-// its own if it does.
+// routeFor is the route of a request. Where ctx names the only ones to be asked,
+// it leads to them alone.
 func (m *Mirror) routeFor(ctx context.Context, path string) Route {
 	r := m.Route(path)
-	if only, ok := ctx.Value(onlyKey{}).(*upstream.Chain); ok {
-		r.Chain = only
+	switch only := ctx.Value(onlyKey{}).(type) {
+	case *upstream.Chain:
+		r.Chain, r.Local = only, nil
+	case upstream.Source:
+		r.Chain, r.Local = nil, only
+	case coldKey:
+		r.Local = nil
 	}
 	return r
 }

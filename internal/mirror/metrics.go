@@ -19,6 +19,7 @@ type metrics struct {
 	attempts    *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
 	ahead       *prometheus.CounterVec
+	local       *prometheus.CounterVec
 	mismatch    prometheus.Counter
 	badZip      prometheus.Counter
 	quarantined prometheus.Counter
@@ -41,6 +42,8 @@ func newMetrics() *metrics {
 			Help: "How long a source took to answer in full, by kind of question.", Buckets: []float64{.01, .03, .1, .3, 1, 3, 10, 30, 100}}, []string{"source", "kind"}),
 		ahead: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_lookahead_total",
 			Help: "Files fetched ahead by outcome."}, []string{"outcome"}),
+		local: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_modcache_files_total",
+			Help: "Files found in the module cache of this machine, by what became of them: linked into the store without copying, copied, or refused."}, []string{"outcome"}),
 		mismatch:    counter("sluice_verification_failures_total", "Files whose hash was not what the checksum database or the pin says."),
 		badZip:      counter("sluice_bad_zips_total", "Zips that broke the module zip rules or were damaged."),
 		quarantined: counter("sluice_quarantined_total", "Files put into quarantine with their evidence."),
@@ -57,13 +60,16 @@ func newMetrics() *metrics {
 	for _, o := range []string{"fetched", "hit", "missing", "failed", "dropped", "cancelled"} {
 		m.ahead.WithLabelValues(o).Add(0)
 	}
+	for _, o := range []string{"linked", "copied", "refused"} {
+		m.local.WithLabelValues(o).Add(0)
+	}
 	return m
 }
 
 // Collectors are the mirror's metrics, for the wiring to register.
 func (m *Mirror) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.requests, x.attempts, x.seconds, x.ahead, x.mismatch, x.badZip, x.quarantined, x.damaged, x.backwards}
+	return []prometheus.Collector{x.requests, x.attempts, x.seconds, x.ahead, x.local, x.mismatch, x.badZip, x.quarantined, x.damaged, x.backwards}
 }
 
 func (x *metrics) request(req goproxy.Request, res *Result, err error) {

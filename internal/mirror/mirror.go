@@ -46,6 +46,11 @@ type Route struct {
 	Sums    Sums   // vouches for the bytes; nil: they are pinned at first sight
 	Why     string // the setting that decided, for people: "GONOPROXY matches"
 	Private bool   // the path matches the patterns of private modules
+
+	// Local has files on this machine that may be taken before the chain is asked
+	// for them, by the same judgement; nil: there is none. Anybody may have written
+	// it, so nothing is ever pinned from it.
+	Local upstream.Source
 }
 
 // Settings are what a reload may change. They are immutable once given.
@@ -84,6 +89,7 @@ type Mirror struct {
 	answers  *otter.Cache[string, *answer] // by Request.Path
 	missing  *otter.Cache[goproxy.Request, *absence]
 	failed   *otter.Cache[goproxy.Request, time.Time] // changing answers that could not be had, and when
+	spoiled  *seen.Set[goproxy.Request]               // of which a Route's Local has bytes that are wrong
 	vouched  *seen.Set[vouchedFor]                    // pinned artifacts that a database vouched for since
 	clients  *otter.Cache[string, *Client]            // by address
 	expanded *seen.Set[module.Version]                // whose requirements were fetched ahead
@@ -127,6 +133,7 @@ func New(c Config, s Settings) *Mirror {
 	})
 	m.missing = otter.Must(&otter.Options[goproxy.Request, *absence]{MaximumSize: 20000})
 	m.failed = otter.Must(&otter.Options[goproxy.Request, time.Time]{MaximumSize: 20000})
+	m.spoiled = seen.New[goproxy.Request](10000, spoiledTime)
 	m.vouched = seen.New[vouchedFor](100000, 0)
 	m.clients = otter.Must(&otter.Options[string, *Client]{MaximumSize: maxClients})
 	m.expanded = seen.New[module.Version](50000, aheadMemory)
@@ -244,6 +251,7 @@ type Result struct {
 	Hit    bool   // nothing had to be asked for it
 	Time   time.Time
 	Stale  string // why an older answer is given; "" if it is fresh or immutable
+	Local  bool   // it was taken from the Route's Local just now
 
 	close func()
 }
@@ -336,6 +344,8 @@ func established(err error) bool {
 type flight struct {
 	done  chan struct{} // closed when small and err are final
 	start time.Time
+
+	unkept error // why what was fetched is not in the store; of who runs the flight, as it ends
 
 	small *Result // of Info and Mod and changing answers: its Bytes are shared
 	err   error

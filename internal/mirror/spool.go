@@ -16,6 +16,8 @@ import (
 type spool struct {
 	p       store.Pending
 	scratch bool  // p will never be stored
+	linked  bool  // p has the source's own file, without a copy
+	local   bool  // it comes from the Route's Local, and is published once it is verified
 	total   int64 // as the source announced, or -1
 
 	have     int64 // bytes that can be read
@@ -164,7 +166,7 @@ func (f *flight) wait(ctx context.Context, whole bool) (*Result, error) {
 			f.mu.Unlock()
 			return &Result{
 				Content: io.NewSectionReader(sp.p, 0, sp.rec.Size), Size: sp.rec.Size, Source: sp.rec.Source, ETag: etag(sp.rec.SHA256),
-				close: f.leave,
+				Local: sp.local, close: f.leave,
 			}, nil
 		case !whole && sp != nil && sp.err == nil && sp.large() && sp.limit(-1) > 0:
 			sp.streams++

@@ -53,7 +53,7 @@ type TraceResult struct {
 }
 
 // Trace walks the way of the requests with a notebook, and stores nothing. With
-// cold it asks the sources even for what the store has.
+// cold it asks the sources even for what the store, or a module cache, has.
 func (m *Mirror) Trace(ctx context.Context, reqs []goproxy.Request, cold bool) ([]Step, []TraceResult) {
 	var mu sync.Mutex
 	var steps []Step
@@ -90,6 +90,9 @@ func (m *Mirror) trace(ctx context.Context, req goproxy.Request, cold bool) Trac
 			return done(res, nil)
 		}
 		note(ctx, "store", "miss", err.Error())
+	}
+	if cold && ctx.Value(onlyKey{}) == nil {
+		ctx = context.WithValue(ctx, onlyKey{}, coldKey{})
 	}
 	// A flight of its own, which nobody joins and which keeps nothing.
 	f := newFlight()

@@ -539,15 +539,16 @@ func (d *Disk) hashOnce(req goproxy.Request, key seenKey, f *os.File, afresh boo
 }
 
 type diskPending struct {
-	d    *Disk
-	req  goproxy.Request
-	name string   // where it goes
-	tmp  string   // where it is; empty once it is there, or gone
-	file *os.File // readable until Abort
-	sum  hash.Hash
-	size atomic.Int64
-	room int64 // the size at which to look again whether there is space
-	done bool  // committed or aborted
+	d      *Disk
+	req    goproxy.Request
+	name   string   // where it goes
+	tmp    string   // where it is; empty once it is there, or gone
+	file   *os.File // readable until Abort
+	sum    hash.Hash
+	linked bool // file has another name, which is not ours
+	size   atomic.Int64
+	room   int64 // the size at which to look again whether there is space
+	done   bool  // committed or aborted
 }
 
 func (d *Disk) Create(req goproxy.Request) (Pending, error) {
@@ -591,8 +592,11 @@ func (d *Disk) spare(part int64) error {
 }
 
 func (p *diskPending) Write(b []byte) (int, error) {
-	if p.done {
+	switch {
+	case p.done:
 		return 0, errEnded
+	case p.linked:
+		return 0, errAdopted
 	}
 	size := p.size.Load()
 	if size >= p.room {
@@ -618,6 +622,16 @@ func (p *diskPending) Reset() error {
 	p.size.Store(0)
 	p.sum.Reset()
 	p.room = roomStep
+	if p.linked { // what is not ours is let go, not emptied
+		f, tmp, err := p.d.temp("")
+		if err != nil {
+			return p.d.fail("store "+p.req.String(), err)
+		}
+		p.drop()
+		p.file.Close()
+		p.file, p.tmp, p.linked = f, tmp, false
+		return nil
+	}
 	return p.d.fail("store "+p.req.String(), p.file.Truncate(0))
 }
 
@@ -708,7 +722,9 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 		return Record{}, err
 	}
 	p.tmp = ""
-	if fi, err := p.file.Stat(); err == nil {
+	// Others may have written to a linked file since it was hashed, so it is hashed
+	// once more before it is served.
+	if fi, err := p.file.Stat(); err == nil && !p.linked {
 		d.known.Add(seenKey{name, identify(fi), rec.SHA256})
 	}
 	return rec, d.finish(req, name, note)

@@ -162,7 +162,7 @@ func (s *TreeSource) open(path string) (*Answer, error) {
 		return nil, s.fail(err)
 	}
 	if st.Size() > treeWhole {
-		return &Answer{Body: &treeFile{s: s, f: f}, Size: st.Size()}, nil
+		return &Answer{Body: &treeFile{s: s, f: f, st: st}, Size: st.Size()}, nil
 	}
 	data := make([]byte, st.Size())
 	_, err = io.ReadFull(f, data)
@@ -175,6 +175,7 @@ func (s *TreeSource) open(path string) (*Answer, error) {
 // A treeFile reads a large file in pieces, each of which has the time budget.
 type treeFile struct {
 	s    *TreeSource
+	st   fs.FileInfo
 	ctx  context.Context
 	buf  []byte // all of the current piece
 	left []byte // what of it has not been read
@@ -195,6 +196,14 @@ func (b *treeFile) Read(p []byte) (int, error) {
 	n := copy(p, b.left)
 	b.left = b.left[n:]
 	return n, nil
+}
+
+// File is the file itself and its Stat, for who can use it without reading it
+// here. It is nil once reading has begun to fail, and good until Close.
+func (b *treeFile) File() (*os.File, fs.FileInfo) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.f, b.st
 }
 
 // more reads the next piece. The file is the call's alone meanwhile.
@@ -242,4 +251,37 @@ func (b *treeFile) Close() error {
 
 func (s *TreeSource) fail(err error) error {
 	return &Error{Source: s.name, Stage: StageLocal, Err: err}
+}
+
+// Walk calls f for every file of the tree that can be an artifact, those of one
+// version together, .info before .mod before .zip, and with an error for what it
+// cannot look into. It ends with the error of f or ctx. Sums, lists and the like
+// are passed over.
+func (s *TreeSource) Walk(ctx context.Context, f func(goproxy.Request, error) error) error {
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return fmt.Errorf("the directory %s cannot be read: %w", s.dir, err)
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return f(goproxy.Request{}, err)
+		case d.IsDir():
+			if name == "sumdb" || name != "." && strings.HasPrefix(name, ".") {
+				return fs.SkipDir // no module path begins so
+			}
+			return nil
+		}
+		req, err := goproxy.ParsePath(name)
+		if err == nil && req.Immutable() && goproxy.IsCanonical(req.Module) {
+			return f(req, nil)
+		}
+		if fi, err := root.Stat(name); err == nil && fi.IsDir() {
+			return f(goproxy.Request{}, fmt.Errorf("%s is a symbolic link to a directory, which is not followed", name))
+		}
+		return nil
+	})
 }

@@ -291,6 +291,12 @@ func (a *abort) Unwrap() error { return a.err }
 // and returns err itself.
 func Abort(err error) error { return &abort{err} }
 
+// IsAbort reports whether err is from Abort.
+func IsAbort(err error) bool {
+	_, ok := errors.AsType[*abort](err)
+	return ok
+}
+
 // opaque hides that err matches fs.ErrNotExist, and nothing else of it.
 type opaque struct{ err error }
 
