@@ -376,7 +376,8 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	var trees []localTree
 	for _, t := range l.Trees {
 		if !sameDir(t.Dir, w.store.Dir()) {
-			trees = append(trees, localTree{upstream.NewTreeSource(t.Dir, modCacheName, l.Sources.Timeout), upstream.NewTreeSource(t.Heads, modCacheName, l.Sources.Timeout)})
+			patience := min(localPatience, l.Sources.Timeout)
+			trees = append(trees, localTree{upstream.NewTreeSource(t.Dir, modCacheName, patience), upstream.NewTreeSource(t.Heads, modCacheName, patience)})
 		}
 	}
 	past := p.chain
@@ -594,6 +595,10 @@ func (r remote) Get(ctx context.Context, path string) ([]byte, error) {
 	return data, err
 }
 
+// localPatience is how long one call of a module cache's file system may take:
+// longer than a busy disk needs, and not much longer than to ask a source.
+const localPatience = 3 * time.Second
+
 // modCacheName is what a module cache of this machine is called among the sources.
 const modCacheName = "module cache"
 
@@ -618,11 +623,13 @@ func (s localSums) Get(ctx context.Context, path string) ([]byte, error) {
 		return nil, nil // a module cache does not say so
 	}
 	data, err := s.read(ctx, s.tree.files, "sumdb/"+s.name+path)
-	if err != nil {
+	switch {
+	case errors.Is(err, upstream.ErrStalled):
+		return nil, fmt.Errorf("%s: %w", s.Name(), err)
+	case err != nil:
 		// It has what somebody happened to look up, and that may be nothing.
 		return nil, fmt.Errorf("%s: %w (%v)", s.Name(), checksum.ErrUnsupported, err)
-	}
-	if !strings.HasPrefix(path, "/lookup/") {
+	case !strings.HasPrefix(path, "/lookup/"):
 		return data, nil
 	}
 	// Each record has the tree head of its day. Whoever looked them up went from

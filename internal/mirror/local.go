@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -17,6 +18,10 @@ import (
 // about again: the sources are asked for it as if it were not there.
 const spoiledTime = time.Hour
 
+// localRest is how long nobody looks for local files after their file system has
+// not answered in time.
+const localRest = time.Minute
+
 // obtain has accept judge what the route's Local has, and if that is nothing or
 // no good, what its sources answer. A route without a Chain has no sources.
 //
@@ -28,7 +33,7 @@ func (m *Mirror) obtain(ctx context.Context, route Route, req goproxy.Request, a
 	case route.Chain == nil:
 		_, err := m.offer(ctx, route, req, accept)
 		return err
-	case route.Local == nil || route.Sums == nil || m.spoiled.Has(req):
+	case route.Local == nil || route.Sums == nil || m.spoiled.Has(req) || m.localRests():
 		return m.walk(ctx, route, req, accept)
 	case req.Kind == goproxy.Info:
 		err := m.walk(ctx, route, req, accept)
@@ -55,6 +60,11 @@ func (m *Mirror) takeLocal(ctx context.Context, route Route, req goproxy.Request
 	switch {
 	case err == nil:
 		return true
+	case errors.Is(err, upstream.ErrStalled):
+		m.mu.Lock()
+		m.localHung = time.Now()
+		m.mu.Unlock()
+		m.c.Log.Warn("local files are left alone for a while", slog.String("source", route.Local.Name()), slog.Any("err", err))
 	case !found:
 		m.c.Log.Debug("no local file", slog.String("request", req.String()), slog.String("source", route.Local.Name()), slog.Any("err", err))
 	case upstream.IsAbort(err) || ctx.Err() != nil: // which says nothing of the file
@@ -65,6 +75,13 @@ func (m *Mirror) takeLocal(ctx context.Context, route Route, req goproxy.Request
 			slog.String("err", finding.Redact(err.Error())))
 	}
 	return false
+}
+
+// localRests reports whether the file system of local files hung just now.
+func (m *Mirror) localRests() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.localHung.IsZero() && time.Since(m.localHung) < localRest
 }
 
 // offer has accept judge the file that the route's Local has, if it found one.

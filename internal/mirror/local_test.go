@@ -2,12 +2,16 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -91,6 +95,7 @@ func TestWhatIsOnThisMachineIsNotDownloaded(t *testing.T) {
 		}
 		r.asked(k, 0)
 	}
+	r.gets(goproxy.Info)
 	r.Close()
 	for _, k := range r.kinds {
 		rec, err := d.Record(r.req(k))
@@ -249,4 +254,45 @@ func tells(steps []mirror.Step, what string) bool {
 		}
 	}
 	return false
+}
+
+// A stalledSource is a tree on a file system that does not answer.
+type stalledSource struct{ asked atomic.Int32 }
+
+func (*stalledSource) Name() string        { return "module cache" }
+func (*stalledSource) Kind() upstream.Kind { return upstream.Tree }
+func (s *stalledSource) Get(context.Context, goproxy.Request) (*upstream.Answer, error) {
+	s.asked.Add(1)
+	time.Sleep(3 * time.Second)
+	return nil, &upstream.Error{Source: "module cache", Stage: upstream.StageLocal, Err: upstream.ErrStalled}
+}
+
+func TestAFileSystemThatHangsIsWaitedForOnceAMinute(t *testing.T) {
+	w := modtest.New(t)
+	var mods []module.Version
+	for _, v := range []string{"v1.0.0", "v1.0.1", "v1.0.2"} {
+		mods = append(mods, w.Add("example.com/m", v, modtest.Files{"go.mod": "module example.com/m\n"}))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		stalled := &stalledSource{}
+		chain := &upstream.Chain{Links: []upstream.Link{{Source: pipe(t, "s", w.Handler())}}}
+		sums := sumsOf(t, w.SumDB("sumdb.test"), nil)
+		r := newRig(t, parts{settings: mirror.Settings{Route: func(string) mirror.Route {
+			return mirror.Route{Chain: chain, Why: "a test", Sums: sums, Local: stalled}
+		}}})
+		for i, want := range []struct {
+			took  time.Duration
+			asked int32
+		}{{3 * time.Second, 1}, {0, 1}, {3 * time.Second, 2}} {
+			start := time.Now()
+			req := goproxy.Request{Kind: goproxy.Mod, Module: mods[i]}
+			r.want(req, w.Mod(mods[i]))
+			if took := time.Since(start); took != want.took || stalled.asked.Load() != want.asked {
+				t.Errorf("%v took %v, with the file system asked %d times; want %+v", req, took, stalled.asked.Load(), want)
+			}
+			if i == 1 {
+				time.Sleep(time.Minute)
+			}
+		}
+	})
 }

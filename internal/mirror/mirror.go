@@ -98,14 +98,15 @@ type Mirror struct {
 	closed bool
 	bg     sync.WaitGroup // every goroutine that outlives a request; begun by background alone
 
-	mu      sync.Mutex // guards the following; never held across I/O
-	flights map[goproxy.Request]*flight
-	sources map[string]SourceState
-	silent  map[string]time.Time // databases that could not vouch, and when
-	ahead   aheadQueue
-	trouble error     // why the store could not be used last; nil if it could
-	since   time.Time // of trouble
-	told    time.Time // the since of the trouble that was logged last
+	mu        sync.Mutex // guards the following; never held across I/O
+	flights   map[goproxy.Request]*flight
+	sources   map[string]SourceState
+	silent    map[string]time.Time // databases that could not vouch, and when
+	ahead     aheadQueue
+	localHung time.Time // when the file system of local files did not answer last
+	trouble   error     // why the store could not be used last; nil if it could
+	since     time.Time // of trouble
+	told      time.Time // the since of the trouble that was logged last
 }
 
 const (
