@@ -57,6 +57,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	spareGC()
 	sink := newLogSink(e.stderr)
 	defer sink.out.flush()
 	sink.set(l)

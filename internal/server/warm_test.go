@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/modtest"
 	"github.com/modsluice/sluice/internal/server"
 	"github.com/modsluice/sluice/internal/store"
 )
@@ -201,5 +203,43 @@ func BenchmarkAnAnswerFromMemory(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.server.ServeHTTP(w, req)
+	}
+}
+
+// What an answer from memory costs over one that takes no thought at all, with
+// net/http and a connection around both: compare the two.
+func BenchmarkOverAConnection(b *testing.B) {
+	var h hits
+	r := newRig(b, parts{store: openDisk(b), config: func(c *server.Config) {
+		c.Watch = &h
+		c.Requests = func(_ slog.Level, _ server.Line) {}
+	}})
+	_, req := warmRequest(b, r, &h)
+	body := r.w.Mod(module.Version{Path: "warm.test/m", Version: "v1.0.0"})
+	ours, _, _ := r.serveOn()
+	none := modtest.Serve(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Write(body)
+	}))
+	for _, s := range []struct{ name, addr string }{{"Sluice", ours}, {"none", strings.TrimPrefix(none.URL, "http://")}} {
+		b.Run(s.name, func(b *testing.B) {
+			c, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			ask := []byte("GET " + req.URL.Path + " HTTP/1.1\r\nHost: x\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n\r\n")
+			buf := make([]byte, 4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Write(ask); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := c.Read(buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
