@@ -67,7 +67,7 @@ var homes = []struct {
 	home     []string
 	why      string
 }{
-	{[]string{"os/exec"}, []string{"internal/origin", "internal/modtest", "tools/"},
+	{[]string{"os/exec"}, []string{"internal/origin", "internal/modtest", "tools/", "bench"},
 		"starting processes needs one place that strips the environment, bounds the time and kills the whole group"},
 	{[]string{"database/sql", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/pressly/goose"}, []string{"internal/ledger"},
 		"SQL, its dialects and its migrations stay behind the ledger's questions"},
@@ -216,6 +216,9 @@ func TestAPlantedBadImportIsSeen(t *testing.T) {
 		{"internal/origin/go.go", "os/exec", ""},
 		{"internal/upstream/u_test.go", "os/exec", ""},
 		{"tools/gate/main.go", "os/exec", ""},
+		{"bench/main.go", "os/exec", ""},
+		{"bench/main.go", mod + "/internal/store", ""},
+		{"bench/main.go", mod + "/internal/modtest", "it is for tests"},
 		{"internal/store/index.go", "database/sql", "belongs to internal/ledger"},
 		{"internal/store/index.go", "database/sql/driver", "belongs to internal/ledger"},
 		{"internal/ledger/ledger.go", "database/sql", ""},

@@ -1,0 +1,288 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	farAway = 100 * time.Millisecond // the round trip of lines 5 and 6
+	// surplusBar is how many percent of what go fetches itself sluice run may fetch
+	// on top.
+	surplusBar = 3
+)
+
+// A coldWorld is a graph at its source, which is near, and far behind a relay.
+type coldWorld struct {
+	*graph
+	db  *database
+	src *source
+	far *relay
+}
+
+func (w *coldWorld) near() string   { return "http://" + w.src.addr() }
+func (w *coldWorld) remote() string { return "http://" + w.far.addr() }
+
+func gosumdb(db *database, url string) string { return db.vkey + " " + url + "/sumdb/" + dbName }
+
+// newColdWorld serves a graph.
+func (b *bench) newColdWorld(g *graph) (*coldWorld, error) {
+	db, err := newDatabase(g.known, dbRecords)
+	if err != nil {
+		return nil, err
+	}
+	src, err := newSource(g.tree, db)
+	if err != nil {
+		return nil, err
+	}
+	b.lab.later(src.close)
+	far, err := newRelay(src.addr(), farAway, 0)
+	if err != nil {
+		return nil, err
+	}
+	b.lab.later(far.close)
+	return &coldWorld{g, db, src, far}, nil
+}
+
+// goRun runs a go command that has nothing yet, with env on top of its
+// environment, and says how long it took and what the source was asked for.
+func (w *coldWorld) goRun(ctx context.Context, b *bench, whole bool, proxy string, wrap []string, args ...string) (time.Duration, tally, error) {
+	defer b.lab.release(b.lab.mark())
+	dir, err := w.checkout(b.lab, whole)
+	if err != nil {
+		return 0, tally{}, err
+	}
+	cache, err := b.lab.mkdir("modcache")
+	if err != nil {
+		return 0, tally{}, err
+	}
+	syscall.Sync() // what others have written is not to be waited for
+	w.src.take()
+	took, err := command(ctx, dir, b.goEnv(cache, proxy, gosumdb(w.db, w.sumsAt(proxy))), slices.Concat(wrap, []string{"go"}, args)...)
+	return took, w.src.take(), err
+}
+
+// sumsAt is where a client of proxy finds the database: as far away as the source.
+func (w *coldWorld) sumsAt(proxy string) string {
+	if strings.HasPrefix(proxy, w.remote()) {
+		return w.remote()
+	}
+	return w.near()
+}
+
+// through runs go mod download through a server that start starts, cold.
+func (w *coldWorld) through(ctx context.Context, b *bench, start func(context.Context) (*process, error)) (time.Duration, tally, error) {
+	defer b.lab.release(b.lab.mark())
+	p, err := start(ctx)
+	if err != nil {
+		return 0, tally{}, err
+	}
+	// Whatever it asked for at its start belongs to no download.
+	took, t, err := w.goRun(ctx, b, false, p.url, nil, "mod", "download")
+	if err != nil {
+		err = fmt.Errorf("%w; %s said: %s", err, p.name, p.said())
+	}
+	return took, t, err
+}
+
+// cold takes lines 4 to 7.
+func (b *bench) cold(ctx context.Context) error {
+	if !b.wants(4, 5, 6, 7) {
+		return nil
+	}
+	chosen := programs
+	if !b.full {
+		chosen = programs[:1]
+	}
+	for _, p := range chosen {
+		if err := b.coldGraph(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) coldGraph(ctx context.Context, p program) error {
+	defer b.lab.release(b.lab.mark())
+	g, err := b.load(ctx, p)
+	if err != nil {
+		return err
+	}
+	w, err := b.newColdWorld(g)
+	if err != nil {
+		return err
+	}
+	tallies := map[string][]tally{}
+	note := func(name string, took time.Duration, t tally, err error) (sample, error) {
+		if err != nil {
+			return nil, err
+		}
+		tallies[name] = append(tallies[name], t)
+		return sample{"s": took.Seconds(), "requests": float64(t.count(false)), "database requests": float64(t.count(true)), "MB": float64(t.volume(false)) / 1e6}, nil
+	}
+	plain := func(name, proxy string) contender {
+		return contender{name, func(ctx context.Context) (sample, error) {
+			took, t, err := w.goRun(ctx, b, false, proxy, nil, "mod", "download")
+			return note(name, took, t, err)
+		}}
+	}
+	served := func(name, source string) contender {
+		return contender{name, func(ctx context.Context) (sample, error) {
+			took, t, err := w.through(ctx, b, func(ctx context.Context) (*process, error) {
+				data, err := b.lab.mkdir("data")
+				if err != nil {
+					return nil, err
+				}
+				return b.startSluice(ctx, data, source, w.db.vkey)
+			})
+			return note(name, took, t, err)
+		}}
+	}
+	peered := func(p peer, name, source string) contender {
+		return contender{name, func(ctx context.Context) (sample, error) {
+			took, t, err := w.through(ctx, b, func(ctx context.Context) (*process, error) { return b.startPeer(ctx, p, source, w.db.vkey) })
+			return note(name, took, t, err)
+		}}
+	}
+	running := func(args ...string) (sample, error) {
+		defer b.lab.release(b.lab.mark())
+		data, err := b.lab.mkdir("data")
+		if err != nil {
+			return nil, err
+		}
+		wrap := slices.Concat([]string{b.sluice, "run", "--data", data}, b.sluiceArgs, []string{"--"})
+		took, t, err := w.goRun(ctx, b, false, w.remote(), wrap, args...)
+		s, err := note("run, 100 ms", took, t, err)
+		if err != nil {
+			return nil, err
+		}
+		if took, t, err = w.goRun(ctx, b, false, w.remote(), wrap, args...); err != nil {
+			return nil, err
+		}
+		s["warm s"], s["warm requests"] = took.Seconds(), float64(t.count(false)+t.count(true))
+		return s, nil
+	}
+	var cs []contender
+	if b.wants(4, 7) {
+		cs = append(cs, plain("direct", w.near()), served("sluice", w.near()), plain("file", "file://"+g.tree))
+		for _, p := range b.peers {
+			cs = append(cs, peered(p, p.name, w.near()))
+		}
+	}
+	if b.wants(5, 6) {
+		cs = append(cs, plain("direct, 100 ms", w.remote()))
+	}
+	if b.wants(5, 7) {
+		cs = append(cs, served("sluice, 100 ms", w.remote()))
+		for _, p := range b.peers {
+			cs = append(cs, peered(p, p.name+", 100 ms", w.remote()))
+		}
+	}
+	if b.wants(6, 7) {
+		cs = append(cs, contender{"run, 100 ms", func(ctx context.Context) (sample, error) { return running("mod", "download") }})
+	}
+	t, err := b.interleave(ctx, "lines 4 to 7, "+g.String(), 4, b.coldRounds, cs)
+	if err != nil {
+		return err
+	}
+	add := func(f figure) {
+		f.Graph = g.String()
+		b.add(f)
+	}
+	what := "cold go mod download, " + g.String()
+	if b.wants(4) {
+		add(judge(4, what+", source near: through sluice serve ÷ direct", "×", t.ratio("s", "sluice", "direct"), atMost(1.00), ""))
+	}
+	if b.wants(5) {
+		add(judge(5, what+", source 100 ms away: through sluice serve ÷ direct", "×", t.ratio("s", "sluice, 100 ms", "direct, 100 ms"), atMost(0.30), ""))
+	}
+	if b.wants(6) {
+		add(judge(6, what+", source 100 ms away: sluice run ÷ direct", "×", t.ratio("s", "run, 100 ms", "direct, 100 ms"), atMost(0.17), ""))
+		add(judge(6, "the same: sluice run cold ÷ everything warm", "×", t.of("run, 100 ms", "s").over(t.of("run, 100 ms", "warm s")), atMost(1.5), ""))
+	}
+	if b.wants(7) {
+		for _, f := range frugality(tallies) {
+			add(f)
+		}
+		return b.surplus(ctx, w, add)
+	}
+	return nil
+}
+
+// frugality judges what the source was asked for in the runs of lines 4 to 6: the
+// worst run counts.
+func frugality(tallies map[string][]tally) []figure {
+	var direct tally
+	for _, t := range tallies["direct"] {
+		direct = t // they ask for the same
+	}
+	var twice, more series
+	var examples []string
+	example := func(s []string) {
+		if len(s) > 0 && len(examples) < 3 {
+			examples = append(examples, s[0])
+		}
+	}
+	missing := 0
+	for _, name := range []string{"sluice", "sluice, 100 ms", "run, 100 ms"} {
+		for _, t := range tallies[name] {
+			again, zips := t.repeated(), t.beyond(direct)
+			twice, more = append(twice, float64(len(again))), append(more, float64(len(zips)))
+			example(again)
+			example(zips)
+			missing = max(missing, t.missing)
+		}
+	}
+	note := ""
+	if len(examples) > 0 {
+		note = "such as " + strings.Join(examples, ", ")
+	}
+	if missing > 0 {
+		note = strings.TrimPrefix(note+fmt.Sprintf("; the source lacked up to %d files it was asked for", missing), "; ")
+	}
+	worst := func(s series) series {
+		if len(s) == 0 {
+			return nil
+		}
+		_, high := s.spread()
+		return series{high}
+	}
+	return []figure{
+		judge(7, "source requests in lines 4 to 6: asked for twice in a run, worst run", "", worst(twice), atMost(0), note),
+		judge(7, "source requests in lines 4 to 6: zips that go alone does not fetch, worst run", "", worst(more), atMost(0), ""),
+	}
+}
+
+// surplus compares what sluice run fetches for a build with what go fetches. The
+// build is told to do everything but compile.
+func (b *bench) surplus(ctx context.Context, w *coldWorld, add func(figure)) error {
+	defer b.lab.release(b.lab.mark())
+	build := []string{"build", "-n", "./..."}
+	_, alone, err := w.goRun(ctx, b, true, w.near(), nil, build...)
+	if err != nil {
+		return err
+	}
+	data, err := b.lab.mkdir("data")
+	if err != nil {
+		return err
+	}
+	_, with, err := w.goRun(ctx, b, true, w.near(), slices.Concat([]string{b.sluice, "run", "--data", data}, b.sluiceArgs, []string{"--"}), build...)
+	if err != nil {
+		return err
+	}
+	const what = "sluice run -- go build ./...: bytes of modules fetched beyond what go fetches alone"
+	if alone.volume(false) == 0 {
+		add(without(7, what, failed, "go alone fetched nothing"))
+		return nil
+	}
+	percent := 100 * (float64(with.volume(false))/float64(alone.volume(false)) - 1)
+	note := fmt.Sprintf("%.1f MB and %.1f MB; %d zips more; the checksum database sent %.1f MB", float64(with.volume(false))/1e6, float64(alone.volume(false))/1e6, len(with.beyond(alone)), float64(with.volume(true))/1e6)
+	add(judge(7, what, "%", series{percent}, atMost(surplusBar), note))
+	return nil
+}
