@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,8 +26,8 @@ import (
 )
 
 // prefetch fetches ahead what the project in the working directory names. It
-// returns when all is there, when nothing comes any more, or when ctx ends; the
-// channel is closed once nothing is fetched any longer.
+// returns when all is there, when the command can begin, when nothing comes any
+// more, or when ctx ends; the channel is closed once nothing is fetched any longer.
 func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *config.Loaded) <-chan struct{} {
 	finished := make(chan struct{})
 	reqs, err := e.wanted(ctx, l)
@@ -38,6 +40,16 @@ func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *c
 	}
 	b := newBar(e, con, len(reqs))
 	progress := make(chan struct{}, 1)
+	first := 0 // files that the command asks for first
+	for _, req := range reqs {
+		if req.Kind != goproxy.Zip {
+			first++
+		}
+	}
+	begin := make(chan struct{}) // closed when those are there
+	if first == 0 {
+		close(begin)
+	}
 	go func() {
 		defer close(finished)
 		m.Prefetch(ctx, reqs, prefetchParallel, func(f mirror.Fetched) {
@@ -45,6 +57,11 @@ func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *c
 				return // what is given up is not what failed
 			}
 			b.add(f)
+			if f.Request.Kind != goproxy.Zip {
+				if first--; first == 0 {
+					close(begin)
+				}
+			}
 			select {
 			case progress <- struct{}{}:
 			default:
@@ -54,14 +71,22 @@ func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *c
 	}()
 	idle := time.NewTimer(prefetchPatience)
 	defer idle.Stop()
+	alone := time.NewTimer(prefetchAlone)
+	defer alone.Stop()
+	var ready <-chan struct{} // begin, once we have been alone for long enough
 	for {
 		select {
+		case <-alone.C:
+			ready = begin
+		case <-ready:
+			b.leave("come while the command runs")
+			return finished
 		case <-finished:
 			return finished
 		case <-progress:
 			idle.Reset(prefetchPatience)
 		case <-idle.C:
-			b.leave()
+			b.leave("are slow to come, so the command is started")
 			return finished
 		case <-ctx.Done():
 			<-finished
@@ -118,6 +143,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 	}
 
 	selected := map[module.Version]bool{} // a zip may be needed
+	order := map[module.Version]int{}     // in which go.mod names them, and the go command downloads them
 	pruned := true                        // go.mod names the whole build list
 	local := map[string]bool{}            // module paths that come from no source
 	for _, file := range mods {
@@ -137,6 +163,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		}
 		for _, r := range f.Require {
 			selected[r.Mod] = true
+			order[r.Mod] = len(order) - math.MaxInt // others come after
 		}
 		for _, r := range f.Replace {
 			if r.Old.Version == "" {
@@ -195,6 +222,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		}
 	}
 	// The small files first: the go command begins with them.
+	slices.SortStableFunc(zips, func(a, b goproxy.Request) int { return cmp.Compare(order[a.Module], order[b.Module]) })
 	for _, z := range zips {
 		add(z)
 	}
@@ -265,6 +293,8 @@ const (
 	barWidth  = 30
 	barEvery  = 100 * time.Millisecond
 	lineEvery = 3 * time.Second
+	// quietEvery is how often it is told how far fetching is while the command runs.
+	quietEvery = 15 * time.Second
 )
 
 func newBar(e *env, con *console, total int) *bar {
@@ -295,7 +325,11 @@ func (b *bar) add(f mirror.Fetched) {
 		b.bytes += f.Size
 	}
 	switch {
-	case b.quiet:
+	case b.quiet: // but a long wait is not to be a silent one
+		if time.Since(b.drawn) >= quietEvery && b.done < b.total {
+			b.drawn = time.Now()
+			b.e.say("%d of %d files, %s", b.done, b.total, size(b.bytes))
+		}
 	case b.e.terminal:
 		if time.Since(b.drawn) >= barEvery || b.done == b.total {
 			b.draw()
@@ -318,12 +352,14 @@ func (b *bar) draw() {
 	b.con.draw("sluice: " + text)
 }
 
-// leave gives the terminal to the command although files are still under way.
-func (b *bar) leave() {
+// leave gives the terminal to the command although files are still under way, of
+// which it says what is the matter with them.
+func (b *bar) leave(rest string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.quiet = true
-	b.e.say("%d of %d files are here; the rest is slow to come, so the command is started", b.done, b.total)
+	b.drawn = time.Now()
+	b.e.say("%d of %d files are here; the others %s", b.done, b.total, rest)
 }
 
 // finish takes the bar away, and says what has become of the files.

@@ -25,7 +25,11 @@ import (
 const (
 	// prefetchParallel is how many files run fetches ahead at once. One client's
 	// share of a public mirror should not be more.
-	prefetchParallel = 16
+	prefetchParallel = 32
+	// prefetchAlone is how long run fetches before it starts the command, if it then
+	// has what the command asks for first, the .mod files: the zips come while the
+	// command works.
+	prefetchAlone = 500 * time.Millisecond
 	// prefetchPatience is how long run waits without any file coming before it
 	// starts the command; fetching goes on beside it.
 	prefetchPatience = 5 * time.Second
@@ -42,8 +46,9 @@ func newRun(e *env) *cobra.Command {
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Run a command with its modules coming through Sluice",
 		Long: `Run starts a proxy on a loopback port over this user's store, fetches ahead what
-go.mod, go.sum and go.work name, and runs the command with GOPROXY set to it.
-Nothing needs to be configured, and nothing is left behind but what is stored.
+go.mod, go.sum and go.work name, and runs the command with GOPROXY set to it: at
+the latest when the .mod files are there, while the zips come. Nothing needs to be
+configured, and nothing is left behind but what is stored.
 
 The sources are those of the go command's settings; a proxy in trouble is passed
 over for the next one. Where your own GOPROXY ends in direct, the command keeps
