@@ -5,12 +5,14 @@ package finding
 const (
 	SourceDNS              Code = "SL-DNS-001" // the resolver has no address
 	SourceForbiddenAddress Code = "SL-DNS-002" // a public name or redirect led to a private address
+	DNSHijackOrPortal      Code = "SL-DNS-003" // an address or a page that cannot be the service's
 
 	SourceConnectTimeout Code = "SL-NET-001"
 	SourceRefused        Code = "SL-NET-002"
 	SourceReset          Code = "SL-NET-003" // the connection broke, or the body ended early
 	SourceStalled        Code = "SL-NET-004" // the progress budget is spent
 	SourceNoRoute        Code = "SL-NET-005"
+	IPv6Broken           Code = "SL-NET-006" // an IPv6 address was chosen, and IPv6 does not work
 
 	SourceTLSUnknownCA Code = "SL-TLS-001"
 	SourceTLSExpired   Code = "SL-TLS-002"
@@ -19,6 +21,7 @@ const (
 
 	ForwardProxyLogin  Code = "SL-FWD-001" // 407
 	ForwardProxyBroken Code = "SL-FWD-002" // HTTPS_PROXY cannot be used
+	ForwardProxyPolicy Code = "SL-FWD-003" // it refuses the host
 
 	NotFound           Code = "SL-SRC-001" // every source that was asked says so
 	SourceUnauthorized Code = "SL-SRC-002" // 401
@@ -39,6 +42,8 @@ const (
 	SumDBUnknown      Code = "SL-SUM-004" // the database does not know the module
 	SumDBPrivate      Code = "SL-SUM-005" // a client asked for a private module there
 	SumDBInconsistent Code = "SL-SUM-006" // the database contradicts its signature or itself
+	GoSumMismatch     Code = "SL-SUM-007" // a go command: against the project's go.sum
+	GoSumDBMismatch   Code = "SL-SUM-008" // a go command: against the checksum database
 
 	ZipRules    Code = "SL-ZIP-001"
 	ZipTooLarge Code = "SL-ZIP-002"
@@ -55,14 +60,49 @@ const (
 	VCSFailed  Code = "SL-VCS-002"
 	VCSLogin   Code = "SL-VCS-003" // the repository wants a login
 
+	VCSRejected     Code = "SL-VCS-004" // it got one, and refused it
+	VCSRepoNotFound Code = "SL-VCS-005"
+	BuildVCS        Code = "SL-VCS-006" // stamping the binary failed
+	GOVCSDisallows  Code = "SL-VCS-007"
+	InsecureScheme  Code = "SL-VCS-008" // plain http or git://
+	NoGoImport      Code = "SL-VCS-009" // no go-import tag for the path
+
+	SSHKey     Code = "SL-SSH-001" // no accepted key
+	SSHHostKey Code = "SL-SSH-002" // unknown or changed
+	SSHPort    Code = "SL-SSH-003" // port 22 cannot be reached
+
 	StoreNotWritable Code = "SL-STO-001"
 	StoreFull        Code = "SL-STO-002"
 	StoreDamaged     Code = "SL-STO-003"
 
 	Loop            Code = "SL-ENV-001" // a source is Sluice itself
 	ConfigMalformed Code = "SL-ENV-002"
+	GoEnvMalformed  Code = "SL-ENV-003" // a setting of the go command
+
+	UnknownRevision    Code = "SL-VER-001"
+	InvalidPseudo      Code = "SL-VER-002" // a pseudo-version or version that is none
+	MissingMajorSuffix Code = "SL-VER-003"
+	ModulePathMismatch Code = "SL-VER-004"
+	PackageNotFound    Code = "SL-VER-005"
+	ImportCase         Code = "SL-VER-006" // one path in two spellings
+
+	NeedsTidy          Code = "SL-MOD-001"
+	VendorInconsistent Code = "SL-MOD-002"
+	DependencyConflict Code = "SL-MOD-003"
+	GoModParse         Code = "SL-MOD-004"
+	ReplaceProblem     Code = "SL-MOD-005"
+	NoModule           Code = "SL-MOD-006" // outside the module or workspace
+
+	ToolchainDownload Code = "SL-TOOL-001"
+	ToolchainTooOld   Code = "SL-TOOL-002"
+
+	DiskFull     Code = "SL-DISK-001" // where the go command works
+	CacheDenied  Code = "SL-DISK-002" // the module or build cache cannot be used
+	CacheDamaged Code = "SL-DISK-003" // a module in the cache, or as it came, is damaged
 
 	BadRequest Code = "SL-REQ-001" // the path means nothing in the protocol
+
+	NotModules Code = "SL-NONE-001" // the failure has nothing to do with obtaining modules
 
 	Internal Code = "SL-SELF-001" // a failure that nothing else in this list names
 )
@@ -83,6 +123,13 @@ var entries = [...]Entry{
 		Why:   "A public name or a redirect pointed to a loopback, link-local or private address that no setting names.",
 		Mend:  "if the address is right, name that host itself as a source with --proxy; if not, the resolver or the source lies",
 		Fix:   []string{"getent hosts HOST"},
+	},
+	{
+		Code: DNSHijackOrPortal, Cause: CauseDNSHijackOrPortal, Severity: Fail,
+		Title: "something else answers in place of the service",
+		Why:   "The name leads to an address that cannot be its own, or a login page answers: a filter, a hosts file, or a portal.",
+		Mend:  "compare with another resolver; log in if a portal wants it",
+		Fix:   []string{"getent hosts HOST", "curl -sI http://HOST/"},
 	},
 	{
 		Code: SourceConnectTimeout, Cause: CauseConnectTimeout, Severity: Fail,
@@ -118,6 +165,13 @@ var entries = [...]Entry{
 		Why:   "The machine that runs Sluice has no network path to its address: offline, VPN off, or only broken IPv6.",
 		Mend:  "bring the network up and see which way packets would take",
 		Fix:   []string{"ip route get 192.0.2.1", "getent ahosts HOST"},
+	},
+	{
+		Code: IPv6Broken, Cause: CauseIPv6Broken, Severity: Fail,
+		Title: "an IPv6 address was used, and IPv6 does not work here",
+		Why:   "The name has an IPv6 address, but this machine has no working IPv6: no address, no route, or packets that get lost.",
+		Mend:  "see whether IPv4 works; if it does, mend IPv6 or switch it off for this machine or container",
+		Fix:   []string{"curl -4sv -m 10 -o /dev/null https://HOST/", "curl -6sv -m 10 -o /dev/null https://HOST/"},
 	},
 	{
 		Code: SourceTLSUnknownCA, Cause: CauseTLSUnknownCA, Severity: Fail,
@@ -163,6 +217,13 @@ var entries = [...]Entry{
 		Why:   "HTTPS_PROXY or HTTP_PROXY is set where Sluice runs, but that proxy is unreachable or cannot reach the source.",
 		Mend:  "look at the variables and correct them; hosts to reach without it belong into NO_PROXY",
 		Fix:   []string{"env | grep -i _proxy", "export NO_PROXY=HOST"},
+	},
+	{
+		Code: ForwardProxyPolicy, Cause: CauseProxy403Policy, Severity: Fail,
+		Title: "the forward proxy refuses this host",
+		Why:   "It answered the request for a tunnel with a refusal. The rule is its own; other credentials will rarely help.",
+		Mend:  "ask whoever runs the proxy to allow the host",
+		Fix:   []string{`curl -x "$HTTPS_PROXY" -sSI https://HOST/`},
 	},
 	{
 		Code: NotFound, Cause: CauseProxy404410, Severity: Fail,
@@ -291,6 +352,20 @@ var entries = [...]Entry{
 		Fix:   []string{"curl -s URLlatest", "sluice config show"},
 	},
 	{
+		Code: GoSumMismatch, Cause: CauseChecksumMismatchGoSum, Severity: Fail,
+		Title: "the download is not what go.sum says it must be",
+		Why:   "The tag was moved, a mirror changed the bytes, the cache is damaged, or go.sum was merged wrongly.",
+		Mend:  "fetch it again into an empty cache; if it still differs, ask the author before you touch go.sum",
+		Fix:   []string{"GOMODCACHE=$(mktemp -d) go mod download MODULE@VERSION", "git log -p -- go.sum"},
+	},
+	{
+		Code: GoSumDBMismatch, Cause: CauseChecksumMismatchSumDB, Severity: Fail,
+		Title: "the download is not what the checksum database says it must be",
+		Why:   "A source gave other bytes than the rest of the world got: a moved tag, a mirror that changes files, or tampering.",
+		Mend:  "take another version or another source; do not switch the check off",
+		Fix:   []string{"GOPROXY=https://proxy.example.com go mod download MODULE@VERSION"},
+	},
+	{
 		Code: ZipRules, Cause: CauseModuleContentRejected, Severity: Fail,
 		Title: "the module's zip file breaks the rules for module zip files",
 		Why:   "It has file names that collide, are not allowed or lie outside the module. The go command would refuse it too.",
@@ -368,6 +443,69 @@ var entries = [...]Entry{
 		Fix:   []string{"git ls-remote https://MODULE", "${EDITOR:-vi} ~/.netrc && chmod 600 ~/.netrc"},
 	},
 	{
+		Code: VCSRejected, Cause: CauseAuthRejected, Severity: Fail,
+		Title: "a host refused the credentials it was given",
+		Why:   "The password or token is wrong, expired, without the right scope, or belongs to an account without access.",
+		Mend:  "make a new token with read access, and put it where git and go look",
+		Fix:   []string{"git ls-remote https://MODULE", "${EDITOR:-vi} ~/.netrc && chmod 600 ~/.netrc"},
+	},
+	{
+		Code: VCSRepoNotFound, Cause: CauseGitRepoNotFound, Severity: Fail,
+		Title: "there is no such repository, or this login may not see it",
+		Why:   "It was renamed, deleted or mistyped, or it is private: hosts answer both alike. A url.insteadOf may lead astray.",
+		Mend:  "open the address in a browser, and look at the rewrites git applies",
+		Fix:   []string{"git ls-remote https://MODULE", "git config --get-regexp insteadof"},
+	},
+	{
+		Code: BuildVCS, Cause: CauseBuildVCSStatus, Severity: Fail,
+		Title: "the version control state of the project could not be read",
+		Why:   "Nothing is wrong with the modules: go build writes the commit into the program, and git failed at that.",
+		Mend:  "tell git that the directory is yours, or build without the stamp",
+		Fix:   []string{"git config --global --add safe.directory DIR", "go build -buildvcs=false ./..."},
+	},
+	{
+		Code: GOVCSDisallows, Cause: CauseVCSDisallowedGOVCS, Severity: Fail,
+		Title: "GOVCS forbids this version control system for the module",
+		Why:   "The setting says which systems may be used for public and private modules, and this one is not among them.",
+		Mend:  "fetch it through a module proxy, or allow the system for this one path",
+		Fix:   []string{"go env -w 'GOVCS=PATTERN:all,public:git|hg,private:all'"},
+	},
+	{
+		Code: InsecureScheme, Cause: CauseInsecureScheme, Severity: Fail,
+		Title: "the server offers plain http only, which the go command refuses",
+		Why:   "What comes over it could be changed on the way. The address, or a redirect of the server, leads to http.",
+		Mend:  "give the server https; else allow http for this one path",
+		Fix:   []string{"go env -w GOINSECURE=PATTERN"},
+	},
+	{
+		Code: NoGoImport, Cause: CauseGoImportMetaMissing, Severity: Fail,
+		Title: "the page of the import path does not say where the module is",
+		Why:   "It has no go-import tag that fits the path: a typing error, a page that wants a login, or a server without the tag.",
+		Mend:  "see what the page says; a private host needs a login in netrc",
+		Fix:   []string{"curl -sL 'https://MODULE?go-get=1' | grep -i go-import"},
+	},
+	{
+		Code: SSHKey, Cause: CauseGitSSHPublicKey, Severity: Fail,
+		Title: "the git server accepts none of the SSH keys",
+		Why:   "The connection stands, but no key was offered, or its public half is not known to the account there.",
+		Mend:  "load the key, and see which account the server takes you for",
+		Fix:   []string{"ssh-add -l", "ssh -T git@HOST"},
+	},
+	{
+		Code: SSHHostKey, Cause: CauseGitSSHHostKey, Severity: Fail,
+		Title: "the key of the git server is not known, or has changed",
+		Why:   "The known_hosts file has no line for it, or another one. In a fresh container there is no such file at all.",
+		Mend:  "compare the fingerprint with the one the server publishes, then add the key",
+		Fix:   []string{"ssh-keyscan HOST >> ~/.ssh/known_hosts"},
+	},
+	{
+		Code: SSHPort, Cause: CauseGitSSHPortBlocked, Severity: Fail,
+		Title: "the SSH port of the git server cannot be reached",
+		Why:   "A firewall or filter drops or cuts port 22. This is not about keys.",
+		Mend:  "use https for this host, or SSH over port 443 where the host offers it",
+		Fix:   []string{"git config --global url.https://HOST/.insteadOf git@HOST:", "ssh -T -p 443 git@ssh.HOST"},
+	},
+	{
 		Code: StoreNotWritable, Cause: CausePermissionDeniedModCache, Severity: Warn,
 		Title: "the store cannot be written",
 		Why:   "The data directory is read-only or belongs to another user. Modules are passed through and not kept.",
@@ -403,11 +541,142 @@ var entries = [...]Entry{
 		Fix:   []string{"sluice config check --config FILE"},
 	},
 	{
+		Code: GoEnvMalformed, Cause: CauseGoEnvMalformed, Severity: Fail,
+		Title: "a setting of the go command is not valid",
+		Why:   "GOPROXY, GOFLAGS, GOSUMDB or another GO setting has a value that cannot be read as what it should be.",
+		Mend:  "see the value and correct it; an environment variable outranks go env -w",
+		Fix:   []string{"go env GOPROXY GOFLAGS GOSUMDB GOPRIVATE GONOSUMDB", "env | grep ^GO"},
+	},
+	{
+		Code: UnknownRevision, Cause: CauseVersionUnknownRevision, Severity: Fail,
+		Title: "there is no such version, tag or commit",
+		Why:   "It was mistyped, deleted, never pushed, or all that fits is retracted. The repository itself was found.",
+		Mend:  "see which versions there are",
+		Fix:   []string{"go list -m -versions MODULE"},
+	},
+	{
+		Code: InvalidPseudo, Cause: CauseVersionInvalidPseudo, Severity: Fail,
+		Title: "the version is not in the form it must have",
+		Why:   "A pseudo-version contradicts its commit, or a branch or bare hash stands where go.mod wants a version.",
+		Mend:  "let the go command work the version out from the branch or commit",
+		Fix:   []string{"go get MODULE@latest"},
+	},
+	{
+		Code: MissingMajorSuffix, Cause: CauseMissingMajorSuffix, Severity: Fail,
+		Title: "the module path and the major version do not fit together",
+		Why:   "From v2 on the path must end in /v2 and so on, in go.mod, in imports and in commands alike.",
+		Mend:  "add the suffix, or take a version below v2",
+		Fix:   []string{"go list -m -versions MODULE"},
+	},
+	{
+		Code: ModulePathMismatch, Cause: CauseModulePathMismatch, Severity: Fail,
+		Title: "the module calls itself by another path",
+		Why:   "Its go.mod declares another path than the one that was asked for: a fork, a rename, or a moved vanity path.",
+		Mend:  "use the path that it declares; for a fork, keep that path and add a replace",
+		Fix:   []string{"go mod edit -replace MODULE=FORK@VERSION"},
+	},
+	{
+		Code: PackageNotFound, Cause: CausePackageNotFound, Severity: Fail,
+		Title: "no module has this package",
+		Why:   "The module was found but not the package in it, or the path cannot belong to any module.",
+		Mend:  "check the import path; see which packages the version has",
+		Fix:   []string{"go list MODULE/..."},
+	},
+	{
+		Code: ImportCase, Cause: CauseCaseImportCollision, Severity: Fail,
+		Title: "one package is imported in two spellings",
+		Why:   "The paths differ only in upper and lower case. Some dependency still uses the old spelling.",
+		Mend:  "use the spelling that the module declares everywhere, and update what imports the other",
+		Fix:   []string{"go mod graph | grep -i MODULE"},
+	},
+	{
+		Code: NeedsTidy, Cause: CauseNeedsGoModTidy, Severity: Fail,
+		Title: "go.mod or go.sum lacks an entry",
+		Why:   "The go command will not add it by itself in this mode. Nothing is wrong with the network.",
+		Mend:  "let the go command add it, and commit both files",
+		Fix:   []string{"go mod tidy"},
+	},
+	{
+		Code: VendorInconsistent, Cause: CauseVendorInconsistent, Severity: Fail,
+		Title: "the vendor directory does not fit go.mod",
+		Why:   "It is out of date, or -mod=vendor forbids what the command needs.",
+		Mend:  "make it anew, or build without it",
+		Fix:   []string{"go mod vendor", "go build -mod=mod ./..."},
+	},
+	{
+		Code: DependencyConflict, Cause: CauseDependencyConflict, Severity: Fail,
+		Title: "the requirements cannot all hold",
+		Why:   "Two modules have the same package, or one needs a version that another rules out.",
+		Mend:  "see who requires what, and raise the module that lags behind",
+		Fix:   []string{"go mod graph | grep MODULE", "go get MODULE@latest"},
+	},
+	{
+		Code: GoModParse, Cause: CauseGoModParseError, Severity: Fail,
+		Title: "go.mod, go.work or go.sum cannot be read",
+		Why:   "A line is not valid: a typing error, a merge left open, or a form that this Go version does not know.",
+		Mend:  "go to the line that is named; a newer Go may know it",
+		Fix:   []string{"go mod edit -print", "go version"},
+	},
+	{
+		Code: ReplaceProblem, Cause: CauseReplaceDirectiveProblem, Severity: Fail,
+		Title: "a replace line leads nowhere",
+		Why:   "It points to a directory that is not here or to no module; or the command does not allow replace lines.",
+		Mend:  "drop the line, or bring the directory; go install wants a module without replace",
+		Fix:   []string{"go mod edit -dropreplace=MODULE", "git clone https://MODULE"},
+	},
+	{
+		Code: NoModule, Cause: CauseNoModuleOrWorkspace, Severity: Fail,
+		Title: "the command runs outside the module or workspace it needs",
+		Why:   "There is no go.mod here, go.work does not list this directory, or GO111MODULE=off.",
+		Mend:  "go to the directory of the module, make one, or list it in go.work",
+		Fix:   []string{"go env GOMOD GOWORK GO111MODULE", "go work use ."},
+	},
+	{
+		Code: ToolchainDownload, Cause: CauseToolchainDownloadFail, Severity: Fail,
+		Title: "another Go version is wanted, and cannot be had",
+		Why:   "The one that go.mod, go.work or GOTOOLCHAIN names does not exist, or the proxy lacks it, or it cannot be verified.",
+		Mend:  "name a release that exists, or install it and stay with it",
+		Fix:   []string{"go env GOTOOLCHAIN GOPROXY GOSUMDB", "go env -w GOTOOLCHAIN=local"},
+	},
+	{
+		Code: ToolchainTooOld, Cause: CauseToolchainLocalTooOld, Severity: Fail,
+		Title: "this Go is older than the module needs",
+		Why:   "The module names a newer version, and switching is forbidden (GOTOOLCHAIN=local) or impossible.",
+		Mend:  "install a newer Go, or allow the switch",
+		Fix:   []string{"go version", "go env -w GOTOOLCHAIN=auto"},
+	},
+	{
+		Code: DiskFull, Cause: CauseDiskFull, Severity: Fail,
+		Title: "there is no space left where the go command works",
+		Why:   "The disk, its inodes, or the quota of the module cache, build cache or temporary directory is used up.",
+		Mend:  "free some space; the caches come back by themselves",
+		Fix:   []string{"df -h DIR", "go clean -cache"},
+	},
+	{
+		Code: CacheDenied, Cause: CausePermissionDeniedModCache, Severity: Fail,
+		Title: "the module or build cache cannot be used",
+		Why:   "It belongs to another user, is read-only, or cannot be located since HOME is not set.",
+		Mend:  "see where it is and whose, and give it to this user or name another place",
+		Fix:   []string{"ls -ld $(go env GOMODCACHE GOCACHE)", "go env -w GOMODCACHE=DIR"},
+	},
+	{
+		Code: CacheDamaged, Cause: CauseCorruptedZip, Severity: Fail,
+		Title: "the archive of a module is damaged",
+		Why:   "It was cut short on the way or spoilt in the cache, so it cannot be unpacked or is not what was recorded.",
+		Mend:  "empty the module cache and fetch it again",
+		Fix:   []string{"go clean -modcache", "go mod download MODULE@VERSION"},
+	},
+	{
 		Code: BadRequest, Cause: CausePackageNotFound, Severity: Fail,
 		Title: "the request is not one of the GOPROXY protocol",
 		Why:   "No module can have this path or version; upper-case letters are written as ! and the small letter.",
 		Mend:  "check the module path and version, and that GOPROXY is the address of Sluice with nothing after it",
 		Fix:   []string{"go env GOPROXY"},
+	},
+	{
+		Code: NotModules, Cause: CauseNotAModuleProblem, Severity: Fail,
+		Title: "this is not a problem with obtaining modules",
+		Why:   "What failed is compiling, testing, another program or the machine. The modules are not the matter.",
 	},
 	{
 		Code: Internal, Cause: CauseUpstreamServerError, Severity: Fail,
