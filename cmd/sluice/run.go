@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -15,8 +16,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/modsluice/sluice/internal/config"
+	"github.com/modsluice/sluice/internal/explain"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
 	"github.com/modsluice/sluice/internal/origin"
@@ -56,6 +59,9 @@ that way for what no proxy has; otherwise it gets none.
 
 The configuration of serve holds here too, but for its address: that is a free
 loopback port unless --listen names one.
+
+If the command fails and its output does not go to a terminal, run says below it
+what the output means, and keeps it for sluice explain --last.
 
 Exit status: that of the command; 128+N if signal N ended it; 127 if there is no
 such command, 126 if it cannot be started; 2 misused.`,
@@ -147,13 +153,23 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 
 	environ := slices.DeleteFunc(slices.Clone(e.environ), func(kv string) bool { return strings.HasPrefix(kv, "GOPROXY=") })
 	environ = append(environ, "GOPROXY="+localURL(ln.Addr())+tail)
+	// A terminal stays the command's; what goes elsewhere passes by us, so that we
+	// can say what it means.
+	var kept keeper
+	out, errOut, end, err := kept.tapAll(e, stderr)
+	if err != nil {
+		return err
+	}
+	started := time.Now()
 	status, err := origin.Run(context.WithoutCancel(ctx), origin.Child{
-		Args: args, Environ: environ, Dir: e.dir, Stdin: e.stdin, Stdout: e.stdout, Stderr: stderr, Signals: sig,
+		Args: args, Environ: environ, Dir: e.dir, Stdin: e.stdin, Stdout: out, Stderr: errOut, Signals: sig,
 	})
+	end()
 	if err != nil {
 		return &exitError{status: max(status, exitNo), err: err}
 	}
 	if status != 0 {
+		e.tellFailure(l.Data, lastFailure{Time: started.UTC().Round(0), Command: slices.Clone(args), Dir: e.dir, Status: status, Output: string(kept.bytes())})
 		e.tellSources(w)
 		return &exitError{status: status}
 	}
@@ -198,6 +214,45 @@ func localURL(addr net.Addr) string {
 		return "http://" + net.JoinHostPort("localhost", port)
 	}
 	return "http://" + addr.String()
+}
+
+// tapAll gives the files that a command writes to: its own where they are terminals,
+// taps elsewhere. Where stdout and stderr are one file they share one tap, so that
+// the order of what is written stays. end waits for what is on its way.
+func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end func(), err error) {
+	f, isFile := stderr.(*os.File)
+	if isFile && term.IsTerminal(int(f.Fd())) {
+		return e.stdout, stderr, func() {}, nil
+	}
+	w, t, err := k.tap(stderr)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if of, ok := e.stdout.(*os.File); ok && isFile && sameFile(of, f) {
+		return w, w, t.end, nil
+	}
+	return e.stdout, w, t.end, nil
+}
+
+func sameFile(a, b *os.File) bool {
+	x, errX := a.Stat()
+	y, errY := b.Stat()
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// tellFailure says below a failed command what its output means, and keeps it for
+// explain --last. Of what it cannot tell it says nothing.
+func (e *env) tellFailure(data string, last lastFailure) {
+	if last.Output == "" {
+		return
+	}
+	keepLast(data, last) // where nothing can be written, --last has nothing to say
+	r := explain.Text(last.Output)
+	if !r.Known() {
+		return
+	}
+	x, f := explainFlags{}.told(r)
+	e.tell(wordsOf(x, f))
 }
 
 // tellSources says below a failed command which sources were in trouble, if that

@@ -1,0 +1,122 @@
+// Package explain says what the output of a failed build means: text in, a finding
+// of the catalogue out. It knows the grammar of what the go command, version
+// control programs, ssh, curl and the systems below them print, and of what CI
+// systems and loggers put around it.
+//
+// It measures nothing and changes nothing; doctor does the former. A text that
+// nothing in it decides is called unknown, and a failure that is not about
+// obtaining modules is called that.
+//
+// The phrases and where they come from are in rules.go. How several of them in
+// one text are weighed follows the rules that our corpus is labelled by:
+//
+//   - the cause is what has to change, not the line that is printed last;
+//   - of several errors the first independent one wins, the rest follow from it;
+//   - a status belongs to the host of its own URL;
+//   - what a server says in the body of its answer outranks the status.
+package explain
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/modsluice/sluice/internal/finding"
+)
+
+// A Result is what a text means. The zero value, but for Place, is "unknown":
+// nothing in the text decides.
+type Result struct {
+	// Finding is the entry of the catalogue, in the words for the one whose build
+	// failed, its commands filled in as far as the text allows.
+	finding.Finding
+	Line    string // the deciding line, redacted, without what loggers put before it
+	Number  int    // its number in the text, from 1
+	Host    string // whom the failure is about: a host, with a port only where that matters
+	Module  string // the module path it is about
+	Version string // its version, if the text names it
+	// Place is where the command ran, as far as the text shows: see finding.Places.
+	Place finding.Place
+}
+
+// Known reports whether the text said what failed.
+func (r Result) Known() bool { return r.Code != "" }
+
+// In is the finding with its commands written for place.
+func (r Result) In(place finding.Place) finding.Finding {
+	if !r.Known() {
+		return finding.Finding{}
+	}
+	return r.fill(finding.At(r.Code, place), r.Confidence)
+}
+
+// fill puts what the text named into f.
+func (r Result) fill(f finding.Finding, c finding.Confidence) finding.Finding {
+	f.Confidence = c
+	if f.Code == finding.NotModules {
+		return f
+	}
+	host := r.Host
+	if h, _, ok := strings.Cut(host, ":"); ok && h != "" && !strings.HasPrefix(host, "[") {
+		host = h
+	}
+	f = f.With(finding.StandInHost, host).With(finding.StandInModule, r.Module).With(finding.StandInVersion, r.Version).With(finding.StandInPattern, pattern(r.Module))
+	if host != "" {
+		f = f.With(finding.StandInURL, "https://"+host+"/")
+	}
+	return f
+}
+
+// overlap is how many lines of one chunk are looked at again with the next, so
+// that what belongs together is seen together.
+const overlap = 32
+
+// Read explains the text of r. It holds about a megabyte of it at a time. The error
+// is that of reading r.
+func Read(r io.Reader) (Result, error) { return whole().read(r) }
+
+func (g *grammar) read(r io.Reader) (Result, error) {
+	lr := newLineReader(r)
+	var best cand
+	var place finding.Place
+	var chunk []line
+	start, size, fresh := 0, 0, 0
+	look := func() {
+		t := &text{grammar: g, lines: chunk}
+		c := t.decide()
+		if place == "" {
+			place = t.place
+		}
+		c.line += start
+		if c.weight > best.weight {
+			best = c
+		}
+		keep := min(overlap, len(chunk))
+		start += len(chunk) - keep
+		chunk = append(chunk[:0:0], chunk[len(chunk)-keep:]...)
+		size, fresh = 0, 0
+	}
+	for {
+		l, err := lr.next()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return Result{}, err
+		}
+		chunk = append(chunk, l)
+		fresh++
+		if size += len(l.text) + 64; size >= maxChunk {
+			look()
+		}
+	}
+	if fresh > 0 {
+		look()
+	}
+	return best.result(place), nil
+}
+
+// Text explains s.
+func Text(s string) Result {
+	r, _ := Read(strings.NewReader(s)) // reading a string does not fail
+	return r
+}
