@@ -57,8 +57,11 @@ var progress = regexp.MustCompile(`^go: (?:downloading|finding|extracting|found|
 // commandLine is a line on which somebody, or a build recipe, gives a command.
 var commandLine = regexp.MustCompile(`^(?:\$ |\+ |\+\+ |% |(?:\S{1,40}@\S{1,60}[:~ ]\S* ?[#$>] ?)|PS [A-Z]:.*?> |[A-Z]:\\[^>]*>\s*\S|(?:Step \d+/\d+ : |\s*=> |\s*> ?\[|\[[^\]]{1,60}\] )?(?:RUN|COPY|ENV|ARG) |\s*=> |Command failed: |run: |\s*Running \[|>> |==> |\w*> |# (?:go|git|make|docker|curl) |go (?:get|install|build|mod|run|test|env|list) |(?:-->|--->) )`)
 
+// variable is a line of go env, env or set.
+var variable = regexp.MustCompile(`^(?:set |export |declare -x )?[A-Z][A-Z0-9_]*=`)
+
 // consequence is a line that only says that something else failed.
-var consequence = regexp.MustCompile(`(?i)did not complete successfully|^failed to solve|executor failed running|^make(?:\[\d+\])?: |^the command .* returned|process completed with exit code|failed with exit code|^exit (?:status|code):? ?\d+\W*$|^command .* failed \(exit|^error: job failed|^recipe for target`)
+var consequence = regexp.MustCompile(`(?i)did not complete successfully|executor failed running|^make(?:\[\d+\])?: |^the command .* returned|process completed with exit code|failed with exit code|^exit (?:status|code):? ?\d+\W*$|^command .* failed \(exit|^error: job failed|^recipe for target`)
 
 // decide gives the best candidate of the text; one without weight if there is none.
 func (t *text) decide() cand {
@@ -120,7 +123,7 @@ func (t *text) walk(lines []line) cand {
 			t.cmd = b
 			continue
 		}
-		if consequence.MatchString(b) && !ofOthers(l.low) || progress.MatchString(b) {
+		if consequence.MatchString(b) && !ofOthers(l.low) || progress.MatchString(b) || variable.MatchString(b) {
 			continue
 		}
 		c, body := t.at(hits, i, line{text: b, low: lower(b)})
@@ -418,6 +421,8 @@ func askedFor(raw string) asked {
 		return askedImport
 	case strings.Contains(path, "/@v/") || strings.HasSuffix(path, "/@latest") || strings.Contains(path, "/@v"):
 		return askedProxy
+	case strings.HasPrefix(host, "api.") && (strings.Contains(path, "/repos/") || strings.Contains(path, "/repositories/")):
+		return askedGit
 	case strings.HasSuffix(strings.TrimRight(path, "/"), ".git") || strings.Contains(path, "/info/refs"):
 		return askedGit
 	case strings.Contains(path, "/lookup/") && strings.Contains(path, "@"):
@@ -491,7 +496,7 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 			c.code = finding.ForwardProxyBroken
 		}
 	}
-	proxied := strings.Contains(l.low, "proxyconnect") || strings.Contains(l.low, "socks connect")
+	proxied := strings.Contains(l.low, "proxyconnect") || strings.Contains(l.low, "socks connect") || strings.Contains(l.low, "socks5") || strings.Contains(l.low, "socks4")
 	if proxied && network[c.code] {
 		switch c.code {
 		case finding.SourceTLSUnknownCA, finding.SourceTLSExpired, finding.SourceTLSHostname:
@@ -507,6 +512,12 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		c.code = finding.SourceDNS
 	case c.code == finding.SourceReset && (strings.Contains(l.low, "ssl_connect") || strings.Contains(l.low, "gnutls_handshake") || strings.Contains(l.low, "tls connect error") || strings.Contains(l.low, "ssl connect")):
 		c.code = finding.SourceTLSHandshake
+	}
+	if c.code == finding.SourceTLSHandshake && strings.Contains(l.low, "recv error") {
+		c.code = finding.SourceReset
+	}
+	if strings.Contains(l.low, "error obtaining vcs status") {
+		c.code = finding.BuildVCS
 	}
 	if network[c.code] && !proxied {
 		t.byAddress(c, l, host)
@@ -532,7 +543,7 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 			c.code = finding.VCSRejected
 		}
 	case finding.SourceForbidden:
-		if (what == askedGit || isGit && what == askedOther) && strings.Contains(l.low, "returned error") {
+		if what == askedGit || isGit && what == askedOther && strings.Contains(l.low, "returned error") {
 			c.code = finding.VCSRejected
 		}
 	case finding.SourceBadStatus:
@@ -653,7 +664,7 @@ func (t *text) byAddress(c *cand, l line, host string) {
 	}
 	impossible := ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast() || ip.Is4() && ip.As4()[0] >= 240 || ip.IsLinkLocalUnicast()
 	if !literal && host != "" && host != "localhost" {
-		if impossible && strings.Contains(host, ".") || knownPublic.MatchString(lower(host)) && (ip.IsPrivate() || ip.Is4() && netip.MustParsePrefix("198.18.0.0/15").Contains(ip)) {
+		if impossible && (strings.Contains(host, ".") || knownPublic.MatchString(lower(host))) || knownPublic.MatchString(lower(host)) && (ip.IsPrivate() || ip.Is4() && netip.MustParsePrefix("198.18.0.0/15").Contains(ip)) {
 			switch c.code {
 			case finding.SourceConnectTimeout, finding.SourceNoRoute, finding.SourceRefused, finding.SourceReset, finding.SourceTLSHandshake:
 				c.code = finding.DNSHijackOrPortal

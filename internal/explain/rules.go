@@ -251,6 +251,7 @@ peer's certificate issuer has been marked as not trusted
 issuer certificate is invalid
 error setting certificate
 problem with the ssl ca cert
+ssl peer certificate or ssh remote key was not ok
 ssl: certificate subject name
 certificate verify failed
 certificate verification failed
@@ -346,6 +347,7 @@ gnutls_handshake() failed
 ssl_connect:
 openssl ssl_connect
 ssl connect error
+unknown ssl protocol error
 schannel: failed to receive handshake
 schannel: next initializesecuritycontext failed
 sec_e_illegal_message
@@ -899,6 +901,7 @@ invalid proxy url
 goproxy list is not the empty string
 goproxy list
 parsing $goflags
+ in goflags
 parsing goflags
 invalid value * in goflags
 go: parsing $go
@@ -929,9 +932,6 @@ unsupported gos
 invalid goarm
 invalid goamd64
 invalid go386
-?goprivate
-?gonoproxy
-?gonosumdb
 malformed import path pattern
 cannot find goroot
 goroot is not set
@@ -1094,6 +1094,7 @@ not provided by module
 trailing slash
 ?matched only non-main packages
 not a package path
+cannot find package "
 is not an importable package
 no package in
 invalid import path
@@ -1202,6 +1203,8 @@ missing from vendor/modules.txt
 vendor/modules.txt
 reading modules.txt for vendor
 vendored module
+/vendor/*no such file or directory
+\vendor\*cannot find the
 ?vendor directory
 ?-mod=vendor
 ?go mod vendor
@@ -1359,6 +1362,7 @@ only allowed in module mode
 not using modules
 (from $gopath)
 (from $goroot)
+cannot find package "* in any of
 working directory is not part of a module
 working directory outside
 cannot determine module path for source directory
@@ -1370,7 +1374,7 @@ main module does not
 no go.mod file
 no go.mod found
 go.mod not found
-go.mod does not exist
+?go.mod does not exist
 go.mod: no such file or directory
 go.mod: the system cannot find
 could not find go.mod
@@ -1425,6 +1429,7 @@ go version * is not supported
 ?requires at least go
 requires go version
 needs go 1
+cannot compile go 1
 imported by a module that requires go
 requires a newer go
 ?go version * or newer
@@ -1498,7 +1503,6 @@ go.mod: permission denied
 go.sum: permission denied
 go.mod: read-only
 gopath*permission denied
-?gomodcache
 could not locate sumdb file
 /sumdb/*permission denied
 creating work dir
@@ -1558,6 +1562,16 @@ corrupt patch
 ?cannot embed
 ?no matching files found
 ?requires cgo
+?unable to resolve action
+?cannot run *_test.go files
+?cannot execute binary file
+?e: unable to locate
+?go: error obtaining buildid
+?not a valid win32 application
+?unexpected fault address
+?deadlock
+?data race
+?could not import 
 ?must be imported as
 ?possible formatting directive
 ?goroutine 1 [running]
@@ -1696,7 +1710,8 @@ corrupt patch
 ?bind: 
 ?connection to server
 ?http: proxy error
-?protoc
+?protoc: 
+?protoc-gen
 ?main redeclared
 ?function main is undeclared
 ?package main is not in

@@ -225,12 +225,12 @@ var written = map[Code]map[Place][]string{
 	VCSLogin: {
 		Dockerfile: {"RUN --mount=type=secret,id=netrc,target=/root/.netrc go mod download", "docker build --secret id=netrc,src=$HOME/.netrc ."},
 		GitHub:     {`- run: git config --global url."https://x-access-token:${{ secrets.READ_TOKEN }}@HOST/".insteadOf https://HOST/`, `env: { GOPRIVATE: "PATTERN" }`},
-		GitLab:     {`before_script: [ 'echo "machine $CI_SERVER_HOST login gitlab-ci-token password $CI_JOB_TOKEN" > ~/.netrc' ]`, `variables: { GOPRIVATE: "PATTERN" }`},
+		GitLab:     {`before_script: [ 'printf "machine %s password %s login gitlab-ci-token\n" "$CI_SERVER_HOST" "$CI_JOB_TOKEN" > ~/.netrc' ]`, `variables: { GOPRIVATE: "PATTERN" }`},
 	},
 	VCSRejected: {
 		Dockerfile: {"RUN --mount=type=secret,id=netrc,target=/root/.netrc go mod download", "docker build --secret id=netrc,src=$HOME/.netrc ."},
 		GitHub:     {"- uses: actions/checkout@v4\n  with: { persist-credentials: false }", `- run: git config --global url."https://x-access-token:${{ secrets.READ_TOKEN }}@HOST/".insteadOf https://HOST/`},
-		GitLab:     {`before_script: [ 'echo "machine $CI_SERVER_HOST login gitlab-ci-token password $CI_JOB_TOKEN" > ~/.netrc' ]`},
+		GitLab:     {`before_script: [ 'printf "machine %s password %s login gitlab-ci-token\n" "$CI_SERVER_HOST" "$CI_JOB_TOKEN" > ~/.netrc' ]`},
 	},
 	SSHKey: {
 		Dockerfile: {"RUN --mount=type=ssh go mod download", "docker build --ssh default ."},
