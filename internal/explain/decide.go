@@ -30,10 +30,9 @@ type cand struct {
 // A text is a piece of the log that is looked at as a whole.
 type text struct {
 	*grammar
-	lines []line
-	place finding.Place
-	url   string // the last URL seen
-	cmd   string // the last command seen
+	lines   []line
+	place   finding.Place
+	withURL int // the last line with a URL in it, or -1
 }
 
 // foreign are signs of other programs that fetch things or talk over a network.
@@ -96,12 +95,14 @@ func (t *text) decide() cand {
 
 // walk looks at the lines in their order.
 func (t *text) walk(lines []line) cand {
-	t.lines = lines
+	t.lines, t.withURL = lines, -1
 	var all []cand
 	skip := -1
+	need := vague      // what a line must be worth to be looked at closely
+	last := len(lines) // the first line that cannot change the answer
 	for i, l := range lines {
-		if u := strings.Index(l.low, "://"); u >= 0 {
-			t.noteURL(l.text)
+		if strings.Contains(l.low, "://") {
+			t.withURL = i
 		}
 		if i <= skip {
 			continue
@@ -118,9 +119,14 @@ func (t *text) walk(lines []line) cand {
 				}
 			}
 		}
+		if i >= last {
+			break
+		}
+		if t.worth(hits, l) < need {
+			continue
+		}
 		b := bare(l.text)
 		if commandLine.MatchString(b) && !strings.Contains(l.low, "error") && !strings.Contains(l.low, "fatal:") && !(strings.HasPrefix(b, "go ") && strings.Contains(b, ": ")) {
-			t.cmd = b
 			continue
 		}
 		if consequence.MatchString(b) && !ofOthers(l.low) || progress.MatchString(b) || variable.MatchString(b) {
@@ -128,10 +134,15 @@ func (t *text) walk(lines []line) cand {
 		}
 		c, body := t.at(hits, i, line{text: b, low: lower(b)})
 		skip = max(skip, body)
-		if c.weight > none {
-			all = append(all, c)
-			if len(all) > 512 {
-				break // the first ones decide
+		if c.weight < need {
+			continue
+		}
+		all = append(all, c)
+		need = max(need, min(c.weight+1, telling))
+		if c.weight == telling && last == len(lines) {
+			last = i + 16
+			if c.code == finding.IPv6Broken {
+				last = i + 512 // IPv4 may fail too
 			}
 		}
 	}
@@ -169,6 +180,54 @@ func pick(all []cand) cand {
 	return best
 }
 
+// worth is what the line can be worth at most, found cheaply: most lines of most
+// logs have a phrase in them by chance, or none.
+func (t *text) worth(hits []int, l line) (w weight) {
+	status := false
+	for _, h := range hits {
+		switch r := t.rules[h]; r.code {
+		case bodyRule, placeRule:
+		case positionRule:
+			if w < vague && positionAnywhere(l.low) {
+				w = vague
+			}
+		case statusRule:
+			if status {
+				continue
+			}
+			status = true
+			if code, _ := statusOf(l); code != "" {
+				return telling
+			}
+		case reasonRule:
+			return telling
+		default:
+			if r.weight > w && (strings.HasPrefix(r.glob[0], "^") || r.glob.end(l.low) >= 0) {
+				w = r.weight
+			}
+		}
+		if w == telling {
+			break
+		}
+	}
+	return w
+}
+
+// positionAnywhere reports whether s has something like ".go:12:3: ".
+func positionAnywhere(s string) bool {
+	for {
+		i := strings.Index(s, ".go:")
+		if i < 0 {
+			return false
+		}
+		s = s[i+len(".go:"):]
+		rest := strings.TrimLeft(s, "0123456789:")
+		if len(rest) < len(s) && strings.HasSuffix(s[:len(s)-len(rest)], ":") {
+			return true
+		}
+	}
+}
+
 // at says what line i means; l is that line without what was written before it.
 // body is the last line that was read with it.
 func (t *text) at(hits []int, i int, l line) (best cand, body int) {
@@ -177,16 +236,20 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 	best = cand{line: i, text: l.text, confidence: finding.High}
 	body = -1
 	warning := strings.HasPrefix(l.low, "warning:") || strings.HasPrefix(l.low, "go: warning:") || strings.HasPrefix(l.low, "warn:")
-	position := false
+	position, status := false, false
 	for _, h := range hits {
 		r := t.rules[h]
 		switch r.code {
-		case bodyRule, placeRule:
+		case bodyRule, placeRule, reasonRule:
 			continue
 		case positionRule:
 			position = positioned.MatchString(l.text)
 			continue
 		case statusRule:
+			if status {
+				continue
+			}
+			status = true
 			if code, end := statusOf(l); code != "" && (best.weight < telling || end > best.end) {
 				best.code, best.end, best.weight, best.size = code, end, telling, len("404 Not Found")
 			}
@@ -252,24 +315,40 @@ var positioned = regexp.MustCompile(`^(?:vet: )?(?:[A-Za-z]:)?[^\s:"]+\.go:\d+(?
 // phrase is one that nobody has thought of.
 var reasonPhrase = regexp.MustCompile(`(?:Get|Fetching) "?https://[^\s"]+"?: [A-Z][A-Za-z]*(?: [A-Za-z]+){0,4}$`)
 
-var statusAfterURL = regexp.MustCompile(`(?i)(?:reading |unexpected status \(|status code |returned error: |http error |http status |error: )?(?:(https?://[^\s"')]+)["')]*)?:? *\b([45]\d\d)\b(?: [A-Z][a-z]+|$|[\s.,;)"']|\\n)`)
+// statusLeads are the words that a status may follow, beside a URL.
+var statusLeads = []string{"status code", "returned error:", "http error", "http status", "error:", " error", "status:", "status"}
 
-// statusOf finds an HTTP status in a line, and what it means by the host it came
-// from; refine says the rest.
+// statusOf finds the last HTTP status in a line, what it means, and where it ends;
+// refine says what that is by the host it came from.
 func statusOf(l line) (finding.Code, int) {
 	if end := (glob{"reading file:", "no such file or directory"}).end(l.low); end >= 0 {
 		return finding.NotFound, end
 	}
-	for _, m := range slices.Backward(statusAfterURL.FindAllStringSubmatchIndex(l.text, -1)) {
-		lead := l.low[m[0]:m[4]]
-		if m[2] < 0 && !strings.Contains(lead, "error") && !strings.Contains(lead, "status") && !strings.Contains(lead, "reading") {
+	s := l.low
+	for i := len(s) - 3; i > 0; i-- {
+		if s[i] != '4' && s[i] != '5' || !isDigit(s[i+1]) || !isDigit(s[i+2]) || s[i-1] != ' ' && s[i-1] != ':' {
 			continue
 		}
-		n, _ := strconv.Atoi(l.text[m[4]:m[5]])
-		return statusCode(n), m[5]
+		if after := l.text[i+3:]; after != "" && !strings.ContainsRune(" .,;)\"'\\", rune(after[0])) {
+			continue
+		} else if len(after) > 1 && after[0] == ' ' && (after[1] < 'A' || after[1] > 'Z') {
+			continue
+		}
+		before := strings.TrimRight(s[:i], " ")
+		lead := slices.ContainsFunc(statusLeads, func(w string) bool { return strings.HasSuffix(before, w) })
+		if !lead && strings.HasSuffix(before, ":") {
+			token := before[strings.LastIndexByte(before, ' ')+1:]
+			lead = strings.Contains(token, "://")
+		}
+		if lead {
+			n, _ := strconv.Atoi(s[i : i+3])
+			return statusCode(n), i + 3
+		}
 	}
 	return "", 0
 }
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 func statusCode(n int) finding.Code {
 	switch n {
@@ -335,7 +414,7 @@ func (g *grammar) bodyCode(said string) (finding.Code, weight) {
 		for _, h := range g.triggers.in(low) {
 			r := g.rules[h]
 			end := r.glob.end(low)
-			if end < 0 || r.code == statusRule || r.code == bodyRule || r.code == positionRule || r.code == placeRule {
+			if end < 0 || r.code == statusRule || r.code == bodyRule || r.code == positionRule || r.code == placeRule || r.code == reasonRule {
 				continue
 			}
 			if r.weight > best.weight || r.weight == best.weight && end > best.end {
@@ -374,13 +453,6 @@ var (
 	sshHost     = regexp.MustCompile(`\b[\w.-]+@([A-Za-z0-9.-]+\.[A-Za-z]{2,}|localhost)\b`)
 	knownPublic = regexp.MustCompile(`(?:^|\.)(?:github\.com|githubusercontent\.com|gitlab\.com|bitbucket\.org|golang\.org|go\.dev|golang\.google\.cn|goproxy\.(?:io|cn)|googleapis\.com|google\.com|gopkg\.in|k8s\.io|official_proxy)$`)
 )
-
-// noteURL remembers the last URL of a line for the lines that follow.
-func (t *text) noteURL(s string) {
-	if all := urls.FindAllString(s, -1); len(all) > 0 {
-		t.url = all[len(all)-1]
-	}
-}
 
 // subject is the URL that the line is about: the last on it, else the one that the
 // lines just before spoke of.
@@ -602,8 +674,10 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		}
 	}
 	c.mod = moduleOn(l.text, raw)
-	if c.host == "" && t.url != "" && network[c.code] {
-		c.host, _, _, _ = hostOf(t.url)
+	if c.host == "" && t.withURL >= 0 && network[c.code] {
+		if all := urls.FindAllString(t.lines[t.withURL].text, -1); len(all) > 0 {
+			c.host, _, _, _ = hostOf(all[len(all)-1])
+		}
 	}
 	if port != "" && port != "443" && port != "80" && c.host == host {
 		c.host += ":" + port

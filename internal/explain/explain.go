@@ -103,6 +103,9 @@ func (g *grammar) read(r io.Reader) (Result, error) {
 		} else if err != nil {
 			return Result{}, err
 		}
+		if best.weight == telling {
+			continue // who writes into our pipe shall be able to end
+		}
 		chunk = append(chunk, l)
 		fresh++
 		if size += len(l.text) + 64; size >= maxChunk {

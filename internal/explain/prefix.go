@@ -11,7 +11,7 @@ import (
 // line. Each is tried again until none fits, since they come in layers.
 var prefixes = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`\s*(?:\S{1,40} )?#\d{1,4} (?:\d+\.\d{1,3}\s)?`, // BuildKit, and compose's copy of it
-	`\s*\d{1,6}\.\d{1,4} `,                        // BuildKit's summary of a failed step
+	`\s*\d{1,6}\.\d{1,4} `,                          // BuildKit's summary of a failed step
 	`\s*\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:? ?`, // a time stamp
 	`\s*\[\s*\d+s\] ?`, // the Open Build Service
 	`\s*\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?:? `,
@@ -23,7 +23,7 @@ var prefixes = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`\s*##\[\w+\]`,                                   // Azure, GitHub Actions
 	`::(?:error|warning|notice|debug)[^:]*::`,        // GitHub Actions
 	`section_(?:start|end):\d+:\S*\s*`,               // GitLab CI
-	`\[[\w ./-]{1,40}\] `,                          // Jenkins, loggers
+	`\[[\w ./-]{1,40}\] `,                            // Jenkins, loggers
 	`[\w.-]{1,60}\s+\| `,                             // docker compose
 	`(?:time="?[^"]{1,40}"? )?level=\w+ (?:ts=\S+ )?(?:msg|err|error)="?`,
 	`(?:(?i:error|err|warn|info|debug)(?:\[\d+\])?:\s+)`,

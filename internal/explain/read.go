@@ -16,7 +16,7 @@ import (
 // Bounds of what is held in memory at once, in bytes. A line longer than maxLine
 // is read as several.
 const (
-	maxLine  = 16 << 10
+	maxLine  = 8 << 10
 	maxChunk = 1 << 20
 )
 

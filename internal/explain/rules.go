@@ -1762,6 +1762,9 @@ const bodyRule finding.Code = "body"
 // positionRule is that of a position in a Go file.
 const positionRule finding.Code = "position"
 
+// reasonRule is that of a request that ended in a phrase of a forward proxy's own.
+const reasonRule finding.Code = "reason"
+
 // placeRule is that of a line which gives away where the log comes from.
 const placeRule finding.Code = "place"
 
@@ -1812,6 +1815,8 @@ func allRules() []rule {
 			all[len(all)-1].place = p.place
 		}
 	}
+	add(reasonRule, `get "https://`)
+	add(reasonRule, `fetching https://`)
 	add(bodyRule, "server response:")
 	add(positionRule, ".go:")
 	return all
