@@ -84,6 +84,12 @@ func (k *keeper) tap(w io.Writer) (*os.File, *tap, error) {
 // end waits until all that the command wrote has gone where it belongs.
 func (t *tap) end() {
 	t.w.Close()
-	t.r.SetReadDeadline(time.Now().Add(tapGrace))
-	<-t.done
+	if t.r.SetReadDeadline(time.Now().Add(tapGrace)) == nil {
+		<-t.done
+		return
+	}
+	select { // Windows has no deadlines for pipes
+	case <-t.done:
+	case <-time.After(tapGrace):
+	}
 }

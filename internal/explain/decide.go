@@ -687,8 +687,18 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 	}
 }
 
+// ownCode is the last line of an error body of Sluice's own.
+var ownCode = regexp.MustCompile(`\n\s*code: (sl-[a-z]+-[0-9]{3})\s*$`)
+
 // heed gives the words of a server's answer their rank.
 func (t *text) heed(c *cand, what asked, said string) {
+	if m := ownCode.FindStringSubmatch(said); m != nil {
+		// It was a Sluice that answered, and it has said so itself.
+		if e, ok := finding.Lookup(finding.Code(strings.ToUpper(m[1]))); ok {
+			c.code, c.weight, c.confidence = e.Code, telling, finding.High
+			return
+		}
+	}
 	code, w := t.bodyCode(said)
 	refused := c.code == finding.NotFound || c.code == finding.SumDBUnknown
 	switch {

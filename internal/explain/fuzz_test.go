@@ -164,3 +164,14 @@ func TestTheFirstIndependentErrorWins(t *testing.T) {
 		t.Errorf("%q by line %d", r.Cause, r.Number)
 	}
 }
+
+// What Sluice says of itself in the body of an answer is what it is.
+func TestAnAnswerOfSluiceIsTakenAtItsWord(t *testing.T) {
+	for _, e := range finding.Catalogue() {
+		body := finding.Body(finding.Of(e.Code), "source proxy.example.com: it went wrong")
+		r := Text("go: example.com/a@v1.0.0: reading http://127.0.0.1:7070/example.com/a/@v/v1.0.0.mod: 502 Bad Gateway\n\tserver response:\n\t" + strings.ReplaceAll(body, "\n", "\n\t") + "\nexit status 1\n")
+		if r.Code != e.Code {
+			t.Errorf("%s is read as %q by line %d %q", e.Code, r.Code, r.Number, r.Line)
+		}
+	}
+}
