@@ -451,7 +451,7 @@ var (
 	arrow       = regexp.MustCompile(`->(\[[0-9A-Fa-f:.%a-z]+\]|\d+\.\d+\.\d+\.\d+):(\d+)`)
 	curlHost    = regexp.MustCompile(`(?i)(?:connect to host|connect to|resolve host(?:name)?:?|connection to|match target host name|resolve proxy:?) '?([A-Za-z0-9_.\[\]:-]+?)'?(?: port (\d+))?(?:[\s,:;(]|$)`)
 	sshHost     = regexp.MustCompile(`\b[\w.-]+@([A-Za-z0-9.-]+\.[A-Za-z]{2,}|localhost)\b`)
-	knownPublic = regexp.MustCompile(`(?:^|\.)(?:github\.com|githubusercontent\.com|gitlab\.com|bitbucket\.org|golang\.org|go\.dev|golang\.google\.cn|goproxy\.(?:io|cn)|googleapis\.com|google\.com|gopkg\.in|k8s\.io|official_proxy)$`)
+	knownPublic = regexp.MustCompile(`(?:^|\.)(?:github\.com|githubusercontent\.com|gitlab\.com|bitbucket\.org|golang\.org|go\.dev|golang\.google\.cn|goproxy\.(?:io|cn)|googleapis\.com|google\.com|gopkg\.in|k8s\.io)$`)
 )
 
 // subject is the URL that the line is about: the last on it, else the one that the
@@ -748,7 +748,7 @@ func (t *text) byAddress(c *cand, l line, host string) {
 	}
 	impossible := ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast() || ip.Is4() && ip.As4()[0] >= 240 || ip.IsLinkLocalUnicast()
 	if !literal && host != "" && host != "localhost" {
-		if impossible && (strings.Contains(host, ".") || knownPublic.MatchString(lower(host))) || knownPublic.MatchString(lower(host)) && (ip.IsPrivate() || ip.Is4() && netip.MustParsePrefix("198.18.0.0/15").Contains(ip)) {
+		if impossible && (strings.Contains(host, ".") || m[2] == "443") || knownPublic.MatchString(lower(host)) && (ip.IsPrivate() || ip.Is4() && netip.MustParsePrefix("198.18.0.0/15").Contains(ip)) {
 			switch c.code {
 			case finding.SourceConnectTimeout, finding.SourceNoRoute, finding.SourceRefused, finding.SourceReset, finding.SourceTLSHandshake:
 				c.code = finding.DNSHijackOrPortal
