@@ -251,10 +251,10 @@ const maxNotFound = 5 * time.Second
 
 // openStore opens the data directory. One that this user may not use is no
 // reason not to serve: modules are then verified and passed through.
-func openStore(l *config.Loaded) (localStore, error) {
+func openStore(l *config.Loaded, log *slog.Logger) (localStore, error) {
 	// What zero means to the store is its own idea of a good value; to the user it
 	// is none.
-	o := store.Options{HotBytes: cmp.Or(l.Store.Hot, -1), Reserve: cmp.Or(l.Store.Reserve, -1)}
+	o := store.Options{HotBytes: cmp.Or(l.Store.Hot, -1), Reserve: cmp.Or(l.Store.Reserve, -1), Quota: l.Store.Quota, Keep: unverified(l), Log: log}
 	if l.From["store.reserve"].Layer == config.Default {
 		o.Reserve = 0 // less on a small disk
 	}
@@ -268,6 +268,12 @@ func openStore(l *config.Loaded) (localStore, error) {
 		}
 	}
 	return nil, &exitError{status: exitNo, err: fmt.Errorf("the data directory %s cannot be used: %w", l.Data, err), hint: "choose another with --data DIR"}
+}
+
+// unverified reports of a module whether what is stored of it may never be had
+// again: it is private, or no checksum database says what it has to be.
+func unverified(l *config.Loaded) func(path string) bool {
+	return func(path string) bool { return l.Private.Match(path) || l.NoSumDB.Match(path) }
 }
 
 // build makes a world of a configuration over a store, which it then owns.
@@ -478,7 +484,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	if l.LookAhead.Enabled {
 		p.mirror.LookAhead = l.LookAhead.Parallel
 	}
-	p.server.Private = func(path string) bool { return l.Private.Match(path) || l.NoSumDB.Match(path) }
+	p.server.Private = unverified(l)
 	p.server.Sources = p.chain.Names()
 	p.server.Fresh = l.Lists.Fresh
 	return p, nil
@@ -519,6 +525,7 @@ func (w *world) reload(e *env, l *config.Loaded, srv *server.Server) error {
 	w.live.names.Store(&p.names)
 	w.drills.pinned.Store(unchecked(l))
 	w.mirror.Reload(p.mirror)
+	w.store.SetKeep(unverified(l))
 	srv.Reload(p.server)
 	// Requests under way still use the old parts; what they hold goes with us.
 	old.closeNets()

@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/store"
 )
@@ -16,6 +18,10 @@ type localStore interface {
 	store.Store
 	Dir() string
 	Writable() error // why nothing new can be kept; nil if it can
+	Usage() store.Usage
+	Run(ctx context.Context) // what a quota needs beside the requests, until ctx ends
+	SetKeep(keep func(modPath string) bool)
+	Collectors() []prometheus.Collector
 	Close() error
 }
 
@@ -35,6 +41,11 @@ func (s *closedStore) Writable() error { return fmt.Errorf("%w: %w", store.ErrRe
 func (s *closedStore) Probe() error    { return s.Writable() }
 func (s *closedStore) Dir() string     { return s.dir }
 func (s *closedStore) Close() error    { return nil }
+
+func (s *closedStore) Usage() store.Usage                 { return store.Usage{} }
+func (s *closedStore) Run(ctx context.Context)            { <-ctx.Done() }
+func (s *closedStore) SetKeep(func(string) bool)          {}
+func (s *closedStore) Collectors() []prometheus.Collector { return nil }
 
 func (s *closedStore) Open(goproxy.Request) (*store.Blob, error) { return nil, s.nothing() }
 func (s *closedStore) Warm(string) *store.Warm                   { return nil }

@@ -434,7 +434,7 @@ func (d *drilling) through(ctx context.Context, u string) (out drill.Outcome, er
 	}
 	defer ln.Close()
 	l.Listen = ln.Addr().String()
-	st, err := openStore(&l)
+	st, err := openStore(&l, nil)
 	if err != nil {
 		return out, err
 	}

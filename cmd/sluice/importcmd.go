@@ -181,7 +181,7 @@ func importStore(l *config.Loaded, dryRun bool) (localStore, error) {
 	if _, err := os.Stat(l.Data); dryRun && errors.Is(err, fs.ErrNotExist) {
 		return &closedStore{dir: l.Data, why: errors.New("there is no store yet")}, nil
 	}
-	st, err := openStore(l)
+	st, err := openStore(l, nil)
 	if err != nil || dryRun {
 		return st, err
 	}

@@ -203,7 +203,7 @@ the command it runs.`,
 	root.Flags().Bool("version", false, "print the version, as sluice version does")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newServe(e), newRun(e), newTrace(e), newExplain(e), newDrill(e), newConfig(e), newVerify(e), newImport(e), newSwitch(e), newSources(e), newVersion(e))
+	root.AddCommand(newServe(e), newRun(e), newTrace(e), newExplain(e), newDrill(e), newConfig(e), newVerify(e), newStore(e), newImport(e), newSwitch(e), newSources(e), newVersion(e))
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -105,17 +106,18 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return listenError(l.Listen, err)
 	}
 	defer ln.Close()
-	st, err := openStore(l)
-	if err != nil {
-		return err
-	}
 	stderr := e.stderr // as it is, for the command
 	con := &console{w: stderr}
-	e.stderr = con
 	sink := newLogSink(con)
 	defer sink.out.flush()
 	sink.set(l)
-	w, err := e.build(l, st, sink.logger())
+	log := sink.logger()
+	st, err := openStore(l, log)
+	if err != nil {
+		return err
+	}
+	e.stderr = con
+	w, err := e.build(l, st, log)
 	if err != nil {
 		return err
 	}
@@ -132,9 +134,12 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	w.requests = sink.request
 	srv := w.server(l)
 	go func() { served <- srv.Serve(sctx, ln) }()
+	var quota sync.WaitGroup
+	quota.Go(func() { st.Run(sctx) })
 	defer func() {
 		stop()
 		<-served
+		quota.Wait()
 	}()
 
 	// Without a proxy to ask there is nothing to fetch: the command gets from the

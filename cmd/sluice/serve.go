@@ -71,7 +71,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 		return listenError(l.Listen, err)
 	}
 	defer ln.Close()
-	st, err := openStore(l)
+	st, err := openStore(l, log)
 	if err != nil {
 		return err
 	}
@@ -94,6 +94,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	if err := st.Writable(); err != nil {
 		log.Error("nothing will be stored; modules are verified and served through", slog.Any("err", err))
 	}
+	logQuota(log, st)
 	warnCommas(log, l)
 
 	sctx, stop := context.WithCancel(ctx)
@@ -103,6 +104,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 	defer local.Wait()
 	defer stop()
 	local.Go(func() { w.live.switches.Run(sctx) })
+	local.Go(func() { st.Run(sctx) })
 	defer context.AfterFunc(sctx, w.drills.stop)()
 	local.Go(func() { w.serveAdmin(sctx, srv) })
 	for {
@@ -155,11 +157,24 @@ func (e *env) reload(cmd *cobra.Command, w *world, srv *server.Server, old *conf
 func (w *world) server(l *config.Loaded) *server.Server {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(w.mirror.Collectors()...)
+	reg.MustRegister(w.store.Collectors()...)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return server.New(server.Config{
 		Mirror: w.mirror, Log: w.log, Requests: w.requests, ID: w.id, Version: version(), Idle: l.Limits.Idle, Stall: l.Limits.Stall,
 		Admin: w.admin(), Watch: &w.drills, Store: w.store.Probe, Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}, w.parts.server)
+}
+
+// logQuota says how much of its quota a store uses, if it has one.
+func logQuota(log *slog.Logger, st localStore) {
+	u := st.Usage()
+	switch {
+	case u.Quota == 0:
+	case u.Known:
+		log.Info("the store has a quota", slog.Int64("quota", u.Quota), slog.Int64("bytes", u.Bytes), slog.Int64("versions", u.Versions))
+	default:
+		log.Info("the store has a quota, and what it holds is being counted", slog.Int64("quota", u.Quota))
+	}
 }
 
 func listenError(addr string, err error) error {

@@ -108,7 +108,7 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 	// A look makes no store where there is none.
 	var st localStore = &closedStore{dir: l.Data, why: errors.New("there is no store yet")}
 	if _, err := os.Stat(l.Data); err == nil {
-		if st, err = openStore(l); err != nil {
+		if st, err = openStore(l, nil); err != nil {
 			return err
 		}
 	}

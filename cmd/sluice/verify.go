@@ -47,7 +47,7 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 	if _, err := os.Stat(l.Data); errors.Is(err, fs.ErrNotExist) {
 		return &exitError{status: exitNo, err: fmt.Errorf("there is no store at %s", l.Data), hint: "name the data directory of your server with --data DIR"}
 	}
-	st, err := openStore(l)
+	st, err := openStore(l, nil)
 	if err != nil {
 		return err
 	}

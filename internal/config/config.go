@@ -70,6 +70,7 @@ type Config struct {
 	Store struct {
 		Hot     int64 // bytes of memory for small files
 		Reserve int64 // bytes of disk left free
+		Quota   int64 // bytes that modules may take; 0: any
 	}
 	Log struct {
 		Format string // "text" or "json"

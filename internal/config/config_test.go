@@ -84,6 +84,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"lookahead.parallel": "32 | default",
 		"store.hot":          "64MiB | default",
 		"store.reserve":      "256MiB | default",
+		"store.quota":        "0 | default",
 		"log.format":         "text | default",
 		"log.level":          "info | default",
 		"origin.enabled":     "true | default",

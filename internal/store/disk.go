@@ -13,6 +13,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -55,6 +56,20 @@ type Options struct {
 	// Quarantine bounds the bodies kept in quarantine; 0 is 1 GiB, negative is
 	// none. Past it only the evidence is kept, and says so.
 	Quarantine int64
+
+	// Quota bounds what all artifacts take of the disk, in bytes; 0 or less is
+	// none. To make room, the versions that nobody has used for the longest time
+	// are evicted, but for pinned ones (those with a Record whose H1 nobody
+	// vouches for) and those that Keep names. Where that is not enough, Create
+	// and Commit give ErrNoSpace.
+	Quota int64
+
+	// Keep reports whether the versions of a module are never evicted; nil keeps
+	// none. SetKeep replaces it.
+	Keep func(modPath string) bool
+
+	// Log is told what was evicted and counted; nil tells nobody.
+	Log *slog.Logger
 }
 
 const (
@@ -102,9 +117,11 @@ type Disk struct {
 	check singleflight.Group // of the same, while it is found out
 	dirs  *seen.Set[string]  // directories of which we know that they survive a crash
 
-	seq   atomic.Uint64              // for names of temporary files
-	proc  atomic.Pointer[procDir]    // nil: cannot be written, or not yet
-	locks [lockShards + 2]sync.Mutex // each taken before the lock file of the same number
+	seq   atomic.Uint64           // for names of temporary files
+	proc  atomic.Pointer[procDir] // nil: cannot be written, or not yet
+	locks [lockCount]sync.Mutex   // each taken before the lock file of the same number
+	quota quota
+	uses  *uses // nil without a quota
 
 	setup sync.Mutex // guards the following; held while a store is set up, which is rare
 	tried time.Time
@@ -115,10 +132,14 @@ var _ Store = (*Disk)(nil)
 
 // Lock numbers past the shards. Quarantine's is taken after a shard's, never
 // before; a sweep's is taken first of all, or, where a store is set up anew under
-// a shard's, with no other after it.
+// a shard's, with no other after it. That of eviction is taken before a shard's,
+// and that of the log of uses after all others.
 const (
 	lockSweep = lockShards + iota
 	lockQuarantine
+	lockEvict
+	lockUses
+	lockCount
 )
 
 // A procDir is where this process keeps what is not finished. While it lives,
@@ -152,7 +173,15 @@ func OpenDisk(dir string, o Options) (*Disk, error) {
 	}
 	o.HotBytes = orDefault(o.HotBytes, defaultHot)
 	o.Quarantine = orDefault(o.Quarantine, defaultQuarantine)
+	o.Quota = max(o.Quota, 0)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	d := &Disk{dir: abs, root: root, opts: o, known: seen.New[seenKey](1<<16, 0), dirs: seen.New[string](1<<16, 0)}
+	if o.Quota > 0 {
+		d.uses = newUses()
+	}
+	d.SetKeep(o.Keep)
 	d.hot, err = newHotLayer(o.HotBytes)
 	if err != nil {
 		root.Close()
@@ -160,6 +189,7 @@ func OpenDisk(dir string, o Options) (*Disk, error) {
 	}
 	if p, err := d.ready(); err == nil {
 		d.sweep(p)
+		d.settleLeft()
 	}
 	return d, nil
 }
@@ -170,8 +200,11 @@ func orDefault(v, def int64) int64 { return max(cmp.Or(v, def), 0) }
 // Dir is the store's directory, absolute.
 func (d *Disk) Dir() string { return d.dir }
 
-// Close releases the directory. What is pending is lost.
+// Close releases the directory. What is pending is lost. Run has to have ended.
 func (d *Disk) Close() error {
+	if d.proc.Load() != nil {
+		d.flushUses()
+	}
 	d.setup.Lock()
 	defer d.setup.Unlock()
 	if p := d.proc.Load(); p != nil {
@@ -245,6 +278,14 @@ func (d *Disk) setUp() error {
 		return fmt.Errorf("file locks do not work here: %w", cmp.Or(err, errors.ErrUnsupported))
 	}
 	d.proc.Store(p)
+	fresh := true
+	entries, err := readDir(d.root, sumsDir)
+	for _, e := range entries {
+		fresh = fresh && e.Name() == sumdbDir
+	}
+	if err == nil && (fresh || d.opts.Quota > 0) {
+		d.startUsage(fresh) // where it cannot, no account is kept
+	}
 	return nil
 }
 
@@ -311,10 +352,12 @@ func (d *Disk) relistLeft(dir string) error {
 // lock takes the lock that guards everything about a module, or a file of a
 // checksum database, against all processes. It is the one lock that is held
 // across I/O: that is what it is for.
-func (d *Disk) lock(key string) (unlock func(), err error) {
+func (d *Disk) lock(key string) (unlock func(), err error) { return d.lockNumber(shardOf(key)) }
+
+func shardOf(key string) int {
 	h := fnv.New32a()
 	io.WriteString(h, key)
-	return d.lockNumber(int(h.Sum32() % lockShards))
+	return int(h.Sum32() % lockShards)
 }
 
 func (d *Disk) lockNumber(n int) (unlock func(), err error) {
@@ -411,6 +454,7 @@ func (d *Disk) Record(req goproxy.Request) (Record, error) {
 func (d *Disk) Warm(path string) *Warm { return d.hot.get(path) }
 
 func (d *Disk) Open(req goproxy.Request) (*Blob, error) {
+	d.uses.used(req.Module)
 	name, err := artifactName(req)
 	if err != nil {
 		return nil, err
@@ -562,11 +606,19 @@ func (d *Disk) Create(req goproxy.Request) (Pending, error) {
 	if err := d.spare(1); err != nil {
 		return nil, err
 	}
+	if err := d.quota.fullNow(); err != nil {
+		return nil, err
+	}
 	f, tmp, err := d.temp("")
 	if err != nil {
 		return nil, d.fail("store "+req.String(), err)
 	}
-	return &diskPending{d: d, req: req, name: name, tmp: tmp, file: f, sum: sha256.New(), room: roomStep}, nil
+	p := &diskPending{d: d, req: req, name: name, tmp: tmp, file: f, sum: sha256.New(), room: roomStep}
+	if d.opts.Quota > 0 && req.Kind == goproxy.Zip {
+		// It relies on what lies there already, which so has the longest to live.
+		d.uses.renew(req.Module)
+	}
+	return p, nil
 }
 
 // roomStep is how many bytes are written between two looks at the space left.
@@ -660,12 +712,18 @@ func (p *diskPending) Commit(rec Record) (Record, error) {
 	if err := p.file.Sync(); err != nil {
 		return Record{}, p.d.fail("store "+p.req.String(), err)
 	}
+	release, err := p.d.makeRoom(costOf(p.Size()))
+	if err != nil {
+		return Record{}, err
+	}
+	defer release()
 	rec, err = p.commit(rec)
 	if err != nil {
 		return Record{}, p.d.fail("store "+p.req.String(), err)
 	}
 	p.done = true
 	p.drop()
+	p.d.uses.renewed(p.req.Module)
 	return rec, nil
 }
 
@@ -677,7 +735,12 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 		return Record{}, err
 	}
 	defer unlock()
+	a := d.account(req, name)
+	defer a.close()
 	defer d.hot.drop(name)
+	if err := d.mayStand(req, a); err != nil {
+		return Record{}, err
+	}
 
 	old, err := d.readRecord(req, name)
 	known := err == nil
@@ -871,11 +934,16 @@ func (d *Disk) intend(req goproxy.Request) (intent, error) {
 			return intent{}, nil
 		}
 	}
+	return d.noteList(req.Module.Path)
+}
+
+// noteList notes that the list of a module is about to change.
+func (d *Disk) noteList(modPath string) (intent, error) {
 	f, name, err := d.temp(intentSuffix)
 	if err != nil {
 		return intent{}, err
 	}
-	_, err = f.WriteString(req.Module.Path)
+	_, err = f.WriteString(modPath)
 	note := intent{d, name}
 	if err = errors.Join(err, f.Close()); err != nil {
 		note.done()

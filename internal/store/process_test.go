@@ -30,14 +30,19 @@ var children = map[string]func(d *store.Disk, args []string) error{
 	"versions": childVersions,
 	"swap":     childSwap,
 	"churn":    childChurn,
+	"fill":     childFill,
+	"evict":    childEvict,
 }
+
+// childQuota is that of the children that have one.
+var childQuota = map[string]int64{"fill": fillQuota, "evict": fillQuota}
 
 func TestMain(m *testing.M) {
 	name := os.Getenv(childEnv)
 	if name == "" {
 		os.Exit(m.Run())
 	}
-	d, err := store.OpenDisk(os.Args[1], store.Options{Reserve: -1})
+	d, err := store.OpenDisk(os.Args[1], store.Options{Reserve: -1, Quota: childQuota[name]})
 	if err == nil {
 		err = d.Writable()
 	}

@@ -193,6 +193,7 @@ func (d *Disk) Discard(req goproxy.Request, ev Evidence, forget bool) error {
 		return d.fail("discard "+req.String(), err)
 	}
 	defer unlock()
+	defer d.account(req, name).close()
 	defer d.hot.drop(name)
 	fi, ferr := d.root.Lstat(name)
 	_, rerr := d.root.Lstat(recordName(name))
@@ -207,7 +208,7 @@ func (d *Disk) Discard(req goproxy.Request, ev Evidence, forget bool) error {
 }
 
 // discard moves what lies at name (nothing if fi is nil), under the lock.
-func (d *Disk) discard(req goproxy.Request, name string, fi fs.FileInfo, ev Evidence, forget bool) error {
+func (d *Disk) discard(req goproxy.Request, name string, fi fs.FileInfo, ev Evidence, forget bool) (rerr error) {
 	if fi == nil {
 		if err := d.setAside(ev, "", nil); err != nil {
 			return err
@@ -223,7 +224,15 @@ func (d *Disk) discard(req goproxy.Request, name string, fi fs.FileInfo, ev Evid
 			}
 		}
 		// The list first: one without a version that is there is better than
-		// one with a version that is not.
+		// one with a version that is not. The note stays where it ends like that.
+		note, err := d.noteList(req.Module.Path)
+		if err == nil {
+			defer func() {
+				if rerr == nil {
+					note.done()
+				}
+			}()
+		} // On a full disk there is none; Versions mends the list then.
 		if err := d.unlist(req); err != nil {
 			return err
 		}
