@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/modsluice/sluice/internal/goproxy"
@@ -279,9 +280,9 @@ func (d *Disk) setUp() error {
 	}
 	d.proc.Store(p)
 	fresh := true
-	entries, err := readDir(d.root, sumsDir)
-	for _, e := range entries {
-		fresh = fresh && e.Name() == sumdbDir
+	names, err := readNames(d.root, sumsDir, 2)
+	for _, name := range names {
+		fresh = fresh && name == sumdbDir
 	}
 	if err == nil && (fresh || d.opts.Quota > 0) {
 		d.startUsage(fresh) // where it cannot, no account is kept
@@ -985,16 +986,46 @@ func (d *Disk) addToList(m module.Version) error {
 	if err != nil && !missing {
 		return err
 	}
-	list, err := goproxy.ParseList(data, m.Path)
-	if err != nil {
-		return d.relist(m.Path)
+	list := data
+	if !module.IsPseudoVersion(m.Version) {
+		var ok bool
+		if list, ok = insertVersion(data, m.Version); !ok {
+			return d.relist(m.Path)
+		}
 	}
-	if !module.IsPseudoVersion(m.Version) && !slices.Contains(list, m.Version) {
-		list = append(list, m.Version)
-	} else if !missing {
+	if !missing && len(list) == len(data) {
 		return nil
 	}
-	return d.write(name, goproxy.FormatList(goproxy.SortVersions(list)), true)
+	return d.write(name, list, true)
+}
+
+// insertVersion puts a version at its place in the text of a list, or gives the
+// text back if it is there. It looks at a few lines only: a module may have tens
+// of thousands of versions, and each is inserted. ok is false if one of these is
+// no version; a text that is not in order otherwise, Versions mends.
+func insertVersion(list []byte, version string) (_ []byte, ok bool) {
+	line := []byte(version + "\n")
+	if bytes.HasPrefix(list, line) || bytes.Contains(list, append([]byte{'\n'}, line...)) {
+		return list, true
+	}
+	if len(list) > 0 && list[len(list)-1] != '\n' {
+		return nil, false
+	}
+	low, high := 0, len(list) // line begins; those before low are less, those from high on are not
+	for low < high {
+		at := bytes.LastIndexByte(list[low:low+(high-low)/2], '\n') + 1 + low
+		end := at + bytes.IndexByte(list[at:], '\n') + 1
+		v := string(list[at : end-1])
+		if !semver.IsValid(v) {
+			return nil, false
+		}
+		if c := semver.Compare(v, version); c < 0 || c == 0 && v < version {
+			low = end
+		} else {
+			high = at
+		}
+	}
+	return slices.Concat(list[:low], line, list[low:]), true
 }
 
 // relist writes a module's list anew, under the module's lock.
@@ -1029,12 +1060,11 @@ func (d *Disk) scan(modPath, listName string) (stored, files []string, err error
 	const allFiles, allRecords = 7, 7 << 3
 	for i, dir := range [...]string{path.Dir(listName), path.Dir(recordName(listName))} {
 		shift := 3 * i
-		entries, err := readDir(d.root, dir)
+		names, err := readNames(d.root, dir, -1)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, d.cannotTell(modPath, err)
 		}
-		for _, e := range entries {
-			name := e.Name()
+		for _, name := range names {
 			if shift > 0 {
 				name = strings.TrimSuffix(name, ".json")
 			}
@@ -1171,6 +1201,21 @@ func readDir(root *os.Root, dir string) ([]fs.DirEntry, error) {
 	}
 	defer f.Close()
 	return f.ReadDir(-1)
+}
+
+// readNames lists the names in a directory, in no order: all, or with n > 0 no
+// more than n. It looks at none of them, as readDir does.
+func readNames(root *os.Root, dir string, n int) ([]string, error) {
+	f, err := root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(n)
+	if err == io.EOF {
+		err = nil
+	}
+	return names, err
 }
 
 // readSmall reads a file of ours, and of one that has grown beyond max no more.

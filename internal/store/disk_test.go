@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/modsluice/sluice/internal/goproxy"
 )
 
 func TestWhatWasReadBeforeADropIsNotKeptAfterIt(t *testing.T) {
@@ -52,5 +56,39 @@ func TestAFailedWriteIsOfOneKind(t *testing.T) {
 	}
 	if err := d.fail("write", nil); err != nil {
 		t.Errorf("fail(nil) = %v", err)
+	}
+}
+
+func TestAVersionIsInsertedAtItsPlace(t *testing.T) {
+	var want []string
+	var list []byte
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		v := fmt.Sprintf("v%d.%d.%d", r.IntN(2), r.IntN(12), r.IntN(12))
+		switch r.IntN(4) {
+		case 0:
+			v += fmt.Sprintf("-rc.%d", r.IntN(12))
+		case 1:
+			v = fmt.Sprintf("v%d.0.0+incompatible", 2+r.IntN(12))
+		}
+		var ok bool
+		if list, ok = insertVersion(list, v); !ok {
+			t.Fatalf("%s was refused by %q", v, list)
+		}
+		if !slices.Contains(want, v) {
+			want = append(want, v)
+		}
+		goproxy.SortVersions(want)
+		if string(list) != string(goproxy.FormatList(want)) {
+			t.Fatalf("with %s the list is\n%swant\n%s", v, list, goproxy.FormatList(want))
+		}
+	}
+	for _, bad := range []string{"v1.0.0", "what is this\n", "v1.0.0\n\n"} {
+		if got, ok := insertVersion([]byte(bad), "v0.9.0"); ok && len(got) == len(bad) {
+			t.Errorf("insertVersion(%q) = %q", bad, got)
+		}
+	}
+	if _, ok := insertVersion([]byte("<html>\n"), "v1.0.0"); ok {
+		t.Error("a page is taken for a list")
 	}
 }

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// quotaSlack is the part of the quota that is freed beside what is needed, so
-	// that not every commit has to evict.
-	quotaSlack = 64
+	// quotaSlack is how many bytes are freed beside what is needed, so that not
+	// every commit has to evict; of a small quota, no more than a part of 64.
+	quotaSlack = 1 << 20
 
 	// fullPause is how long nothing is stored after eviction found nothing that
 	// it may drop. What it may drop is not looked for at each request.
@@ -159,7 +159,7 @@ func (d *Disk) evictSome() (more bool, err error) {
 	if excess <= 0 {
 		return true, nil // another was here
 	}
-	need := excess + d.opts.Quota/quotaSlack
+	need := excess + min(quotaSlack, d.opts.Quota/64)
 	m, err := d.nextMeal()
 	if err != nil || m.file == "" {
 		return false, err
@@ -334,8 +334,8 @@ func (d *Disk) unlistAll(modPath, name string, gone []string) error {
 // tidy removes the directories of a module of which nothing is left but its list.
 func (d *Disk) tidy(list string) {
 	dir := path.Dir(list)
-	entries, err := readDir(d.root, dir)
-	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != path.Base(list) {
+	names, err := readNames(d.root, dir, 2)
+	if err != nil || len(names) > 1 || len(names) == 1 && names[0] != path.Base(list) {
 		return
 	}
 	if data, err := d.root.ReadFile(list); err == nil && len(data) > 0 {

@@ -138,16 +138,14 @@ func (d *Disk) appendFile(name, text string) error {
 
 // useFiles lists the files of the log, oldest first.
 func (d *Disk) useFiles() ([]string, error) {
-	entries, err := readDir(d.root, usesDir)
+	names, err := readNames(d.root, usesDir, -1)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var names []string
-	for _, e := range entries {
-		if _, ok := useFileGen(e.Name()); ok {
-			names = append(names, e.Name())
-		}
-	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		_, ok := useFileGen(name)
+		return !ok
+	})
 	slices.Sort(names)
 	return names, nil
 }
