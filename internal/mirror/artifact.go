@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/dirhash"
@@ -720,9 +721,9 @@ func (m *Mirror) verifyZip(ctx context.Context, req goproxy.Request, src upstrea
 	}
 	noteTook(ctx, "checksum", "zip rules and hash", errText(err, rec.H1), time.Since(start))
 	switch {
-	case own.err != nil:
-		m.storeWorked(own.err)
-		return nil, claim{}, upstream.Abort(&StoreError{Request: req, What: "the download cannot be read back", Err: own.err})
+	case own.failed() != nil:
+		m.storeWorked(own.failed())
+		return nil, claim{}, upstream.Abort(&StoreError{Request: req, What: "the download cannot be read back", Err: own.failed()})
 	case ctx.Err() != nil:
 		return nil, claim{}, context.Cause(ctx)
 	case err != nil:
@@ -741,7 +742,14 @@ func (m *Mirror) verifyZip(ctx context.Context, req goproxy.Request, src upstrea
 // one is no fault of the source.
 type ownReader struct {
 	r   io.ReaderAt
-	err error // the first failure
+	err atomic.Pointer[error] // the first failure
+}
+
+func (r *ownReader) failed() error {
+	if p := r.err.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 func (r *ownReader) ReadAt(p []byte, off int64) (int, error) {
@@ -749,8 +757,8 @@ func (r *ownReader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, errors.New("it points to before its beginning") // the file does
 	}
 	n, err := r.r.ReadAt(p, off)
-	if err != nil && err != io.EOF && r.err == nil {
-		r.err = err
+	if err != nil && err != io.EOF {
+		r.err.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }

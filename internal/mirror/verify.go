@@ -102,8 +102,8 @@ func (m *Mirror) verifyOne(ctx context.Context, req goproxy.Request, o VerifyOpt
 	own := &ownReader{r: blob}
 	h1, err := contentHash(ctx, req, own, size)
 	switch {
-	case own.err != nil:
-		return size, unclear, own.err
+	case own.failed() != nil:
+		return size, unclear, own.failed()
 	case err != nil:
 		return size, untrue, err
 	case h1 != blob.Record.H1:

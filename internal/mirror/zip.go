@@ -6,14 +6,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
+	"hash/crc32"
 	"io"
 	"math"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,6 +27,7 @@ import (
 
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/inflate"
 )
 
 const (
@@ -148,23 +155,142 @@ func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
 // hash reads every member, which checks its CRC, and gives the zip's h1 as
 // x/mod/sumdb/dirhash.HashZip does: directories count, as empty files.
 func (z *moduleZip) hash(ctx context.Context) (string, error) {
-	sum := sha256.New()
-	buf := make([]byte, copyBuffer)
 	for _, f := range z.files {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
 		if strings.Contains(f.Name, "\n") {
 			return "", &ZipError{File: f.Name, Err: errors.New("the name has a line break")}
 		}
-		h := sha256.New()
-		if err := copyMember(h, f, buf); err != nil {
-			return "", &ZipError{File: f.Name, Err: err, Damaged: true}
+	}
+	sums := make([][sha256.Size]byte, len(z.files))
+	errs := make([]error, len(z.files))
+	var next atomic.Int64
+	var failed atomic.Bool
+	work := func() {
+		for i := next.Add(1) - 1; i < int64(len(z.files)) && !failed.Load() && ctx.Err() == nil; i = next.Add(1) - 1 {
+			s := <-scratches
+			if s == nil {
+				s = &scratch{sha: sha256.New()}
+			}
+			errs[i] = s.sum(&sums[i], z.r, z.files[i])
+			scratches <- s
+			if errs[i] != nil {
+				failed.Store(true) // those before it have been begun, so the first error is among them
+			}
 		}
-		fmt.Fprintf(sum, "%s  %s\n", hex.EncodeToString(h.Sum(nil)), f.Name)
+	}
+	var wg sync.WaitGroup
+	for range min(cap(scratches), int(z.size/parallelFrom)) {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	sum := sha256.New()
+	for i, f := range z.files {
+		if errs[i] != nil {
+			return "", &ZipError{File: f.Name, Err: errs[i], Damaged: true}
+		}
+		fmt.Fprintf(sum, "%s  %s\n", hex.EncodeToString(sums[i][:]), f.Name)
 	}
 	return "h1:" + base64.StdEncoding.EncodeToString(sum.Sum(nil)), nil
 }
+
+// parallelFrom is how many bytes of a zip are worth another processor.
+const parallelFrom = 1 << 20
+
+// A scratch is what it takes to read one member. There are as many as it makes
+// sense to read at once in this process.
+type scratch struct {
+	inflate inflate.Decoder
+	sha     hash.Hash
+	crc     uint32
+	left    uint64 // bytes that may still come
+	buf     []byte // for what is not compressed
+}
+
+var scratches = func() chan *scratch {
+	c := make(chan *scratch, min(runtime.GOMAXPROCS(0), 16))
+	for range cap(c) {
+		c <- nil // made when it is needed
+	}
+	return c
+}()
+
+// Write takes what comes out of a member.
+func (s *scratch) Write(p []byte) (int, error) {
+	if uint64(len(p)) > s.left {
+		return 0, errMemberSize
+	}
+	s.left -= uint64(len(p))
+	s.crc = crc32.Update(s.crc, crc32.IEEETable, p)
+	s.sha.Write(p)
+	return len(p), nil
+}
+
+// sum gives the SHA-256 of a member, all of which it checks as archive/zip does.
+func (s *scratch) sum(to *[sha256.Size]byte, r io.ReaderAt, f *zip.File) error {
+	if f.Method != zip.Deflate || strings.HasSuffix(f.Name, "/") {
+		if s.buf == nil {
+			s.buf = make([]byte, copyBuffer)
+		}
+		s.sha.Reset()
+		err := copyMember(s.sha, f, s.buf)
+		s.sha.Sum(to[:0])
+		return err
+	}
+	at, err := f.DataOffset()
+	if err != nil {
+		return err
+	}
+	s.sha.Reset()
+	s.crc, s.left = 0, f.UncompressedSize64
+	if _, err := s.inflate.Copy(s, io.NewSectionReader(r, at, int64(f.CompressedSize64))); err != nil {
+		return err
+	}
+	if s.left > 0 {
+		return errMemberSize
+	}
+	described := f.Flags&flagDescriptor != 0
+	if described {
+		crc, err := descriptor(io.NewSectionReader(r, at+int64(f.CompressedSize64), 16))
+		if err != nil {
+			return err
+		}
+		if crc != f.CRC32 {
+			return zip.ErrChecksum
+		}
+	}
+	if s.crc != f.CRC32 && (f.CRC32 != 0 || described) {
+		return zip.ErrChecksum
+	}
+	s.sha.Sum(to[:0])
+	return nil
+}
+
+// descriptor reads the checksum behind a member's data. It has a signature, which
+// some leave out, and two sizes, which the directory has, too.
+func descriptor(r io.Reader) (crc uint32, err error) {
+	var b [12]byte
+	if _, err := io.ReadFull(r, b[:4]); err != nil {
+		return 0, err
+	}
+	rest := b[4:]
+	if binary.LittleEndian.Uint32(b[:]) == descriptorSignature {
+		rest = b[:]
+	}
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint32(b[:]), nil
+}
+
+const (
+	flagDescriptor      = 0x8 // sizes and checksum follow the data
+	descriptorSignature = 0x08074b50
+)
+
+var errMemberSize = errors.New("the file has another size than the zip's directory says")
 
 func copyMember(w io.Writer, f *zip.File, buf []byte) error {
 	rc, err := f.Open()
@@ -176,7 +302,7 @@ func copyMember(w io.Writer, f *zip.File, buf []byte) error {
 	// an error of archive/zip, and this bounds it all the same.
 	n, err := io.CopyBuffer(w, io.LimitReader(rc, int64(f.UncompressedSize64)+1), buf)
 	if err == nil && n != int64(f.UncompressedSize64) {
-		err = errors.New("the file has another size than the zip's directory says")
+		err = errMemberSize
 	}
 	return err
 }

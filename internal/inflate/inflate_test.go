@@ -1,0 +1,180 @@
+package inflate_test
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/modsluice/sluice/internal/inflate"
+)
+
+// deflate compresses data.
+func deflate(t testing.TB, data []byte, level int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(data)
+	w.Close()
+	return b.Bytes()
+}
+
+// samples are texts of all kinds: for each, other blocks and codes are made.
+func samples() map[string][]byte {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	noise := make([]byte, 200<<10)
+	for i := range noise {
+		noise[i] = byte(rnd.Uint32())
+	}
+	skewed := make([]byte, 300<<10) // long codes: the commonest byte is half of all, the next a quarter …
+	for i := range skewed {
+		skewed[i] = byte(min(rnd.ExpFloat64()*3, 255))
+	}
+	var text bytes.Buffer
+	for i := range 20000 {
+		fmt.Fprintf(&text, "func f%d(a, b int) (int, error) { return a*%d + b, nil }\n", rnd.IntN(i+1), rnd.IntN(1000))
+	}
+	var far bytes.Buffer // distances up to the longest
+	for range 30 {
+		far.Write(noise[rnd.IntN(1000):][:4000])
+		far.WriteString(strings.Repeat("ab", rnd.IntN(500)))
+	}
+	return map[string][]byte{
+		"empty": nil, "one": []byte("a"), "short": []byte("package a\n"), "zeros": make([]byte, 100<<10), "runs": []byte(strings.Repeat("abc", 50000)),
+		"noise": noise, "skewed": skewed, "text": text.Bytes(), "far": far.Bytes(),
+	}
+}
+
+func TestWhatWasCompressedComesOutAgain(t *testing.T) {
+	var d inflate.Decoder
+	for name, data := range samples() {
+		for _, level := range []int{flate.HuffmanOnly, 0, 1, 6, 9} {
+			src := deflate(t, data, level)
+			for how, r := range readers(src) {
+				var b bytes.Buffer
+				if n, err := d.Copy(&b, r); err != nil || !bytes.Equal(b.Bytes(), data) || n != int64(len(data)) {
+					t.Errorf("%s, level %d, %s: %d bytes of %d, %v", name, level, how, n, len(data), err)
+				}
+			}
+			if _, err := d.Copy(io.Discard, bytes.NewReader(append(src, "what follows"...))); err != nil {
+				t.Errorf("%s, level %d, with something behind: %v", name, level, err)
+			}
+			for _, cut := range []int{0, 1, len(src) / 2, len(src) - 1} {
+				if n, err := d.Copy(io.Discard, bytes.NewReader(src[:cut])); !errors.Is(err, inflate.ErrShort) {
+					t.Errorf("%s, level %d, cut at %d of %d: %d bytes, %v", name, level, cut, len(src), n, err)
+				}
+				broken := errors.New("broken")
+				if _, err := d.Copy(io.Discard, io.MultiReader(bytes.NewReader(src[:cut]), iotest.ErrReader(broken))); err != broken {
+					t.Errorf("%s, level %d, broken at %d of %d: %v", name, level, cut, len(src), err)
+				}
+			}
+			full := errors.New("full")
+			if _, err := d.Copy(writer(func([]byte) (int, error) { return 0, full }), bytes.NewReader(src)); err != full {
+				t.Errorf("%s, level %d, into what takes nothing: %v", name, level, err)
+			}
+		}
+	}
+}
+
+// agree compares a Decoder with compress/flate on anything.
+func agree(t *testing.T, d *inflate.Decoder, src []byte) {
+	t.Helper()
+	const most = 1 << 20
+	want, werr := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(src)), most+1))
+	if len(want) > most {
+		return
+	}
+	for how, r := range readers(src) {
+		var b bytes.Buffer
+		_, err := d.Copy(&b, r)
+		if (err == nil) != (werr == nil) {
+			t.Fatalf("%s %x: %v, and compress/flate says %v", how, src, err, werr)
+		}
+		if err == nil && !bytes.Equal(b.Bytes(), want) {
+			t.Fatalf("%s %x: %q, and compress/flate gives %q", how, src, b.Bytes(), want)
+		}
+	}
+}
+
+// readers give src in pieces of other sizes.
+func readers(src []byte) map[string]io.Reader {
+	m := map[string]io.Reader{"whole": bytes.NewReader(src), "with its end": iotest.DataErrReader(bytes.NewReader(src))}
+	if len(src) < 4096 {
+		m["by bytes"] = iotest.OneByteReader(bytes.NewReader(src))
+	} else {
+		m["by halves"] = iotest.HalfReader(bytes.NewReader(src))
+	}
+	return m
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+func TestDamageIsNoticedAsByTheStandardLibrary(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	var d inflate.Decoder
+	for _, data := range samples() {
+		for _, level := range []int{flate.HuffmanOnly, 0, 1, 9} {
+			whole := deflate(t, data[:min(len(data), 3000)], level)
+			for range 300 {
+				src := bytes.Clone(whole)
+				for range 1 + rnd.IntN(3) {
+					src[rnd.IntN(len(src))] ^= 1 << rnd.IntN(8)
+				}
+				agree(t, &d, src)
+			}
+		}
+	}
+	for range 20000 {
+		src := make([]byte, rnd.IntN(60))
+		for i := range src {
+			src[i] = byte(rnd.Uint32())
+		}
+		if len(src) > 0 {
+			src[0] = src[0]&^6 | byte(rnd.IntN(3))<<1
+		}
+		agree(t, &d, src)
+	}
+}
+
+func FuzzInflate(f *testing.F) {
+	for _, data := range samples() {
+		f.Add(deflate(f, data[:min(len(data), 500)], 9))
+		f.Add(deflate(f, data[:min(len(data), 500)], flate.HuffmanOnly))
+	}
+	var d inflate.Decoder
+	f.Fuzz(func(t *testing.T, src []byte) { agree(t, &d, src) })
+}
+
+func BenchmarkInflate(b *testing.B) {
+	data := samples()["text"]
+	src := deflate(b, data, 6)
+	b.Run("here", func(b *testing.B) {
+		var d inflate.Decoder
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := d.Copy(io.Discard, bytes.NewReader(src)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("compress-flate", func(b *testing.B) {
+		r := flate.NewReader(nil)
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			r.(flate.Resetter).Reset(bytes.NewReader(src), nil)
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
