@@ -281,7 +281,7 @@ func (m *Mirror) mayAhead(req goproxy.Request) bool {
 	if k := chain.Links[0].Source.Kind(); k == upstream.Direct || k == upstream.Off {
 		return false
 	}
-	return !chain.Resting()
+	return !chain.Resting(req)
 }
 
 // A Fetched is one file that Prefetch has dealt with.

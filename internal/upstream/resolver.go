@@ -231,6 +231,9 @@ func (d *DNS) start(k dnsKey) <-chan singleflight.Result {
 		return c
 	}
 	return d.flights.DoChan(k.String(), func() (any, error) {
+		if a, ok := d.remembered(k, false); ok { // since we looked
+			return a, nil
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), dnsBudget)
 		defer cancel()
 		a, ttl, err := d.query(ctx, k)

@@ -16,7 +16,6 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -262,10 +261,26 @@ type Chain struct {
 	Strategy Strategy // "" means Ordered
 }
 
-// Resting reports whether a source of the chain has asked to be left alone for a
-// while (429, Retry-After) and the while is not over.
-func (c *Chain) Resting() bool {
-	return c.Health != nil && slices.ContainsFunc(c.Links, func(l Link) bool { return c.Health.resting(l.Source) })
+// Resting reports whether to ask for req would be to ask a source that wants to be
+// left alone for a while (429, Retry-After): none before it, and none that may stand
+// in for it, is well.
+func (c *Chain) Resting(req goproxy.Request) bool {
+	if c.Health == nil {
+		return false
+	}
+	resting := false
+	for _, s := range c.steps(req) {
+		if !isMirror(s.src) {
+			break
+		}
+		if !c.Health.resting(s.src) {
+			return false
+		}
+		if resting = true; !s.onward {
+			break
+		}
+	}
+	return resting
 }
 
 // Names lists the sources in order.

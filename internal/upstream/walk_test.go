@@ -920,6 +920,34 @@ func TestMirrorsThatAreEachInTroubleOfTheirOwnAreAskedOnceMore(t *testing.T) {
 	})
 }
 
+func TestAChainRestsWhereNobodyMayStandIn(t *testing.T) {
+	rest := fails(0, upstream.Error{Source: "a", Stage: upstream.StageHTTP, Status: 429, RetryAfter: 10 * time.Second})
+	for _, tt := range []struct {
+		seps string
+		both bool
+		want bool
+	}{{"", false, true}, {"|", false, false}, {"|", true, true}, {",", false, true}} {
+		play(t, tt.seps, upstream.AsWritten, func(s *stage) {
+			req := s.req(goproxy.Zip)
+			if s.chain.Resting(req) {
+				s.t.Errorf("%q rests before anybody asked", tt.seps)
+			}
+			s.actors[0].does(rest)
+			if tt.both {
+				s.actors[1].does(rest)
+			}
+			s.ask(goproxy.Info)
+			if got := s.chain.Resting(req); got != tt.want {
+				s.t.Errorf("%q, both resting: %t: Resting is %t", tt.seps, tt.both, got)
+			}
+			time.Sleep(time.Minute)
+			if s.chain.Resting(req) {
+				s.t.Errorf("%q rests for ever", tt.seps)
+			}
+		})
+	}
+}
+
 func TestNoSourceIsLeftBusy(t *testing.T) {
 	play(t, "||", upstream.AsWritten, func(s *stage) {
 		s.actors[0].does(hangs)
