@@ -62,7 +62,8 @@ The configuration of serve holds here too, but for its address: that is a free
 loopback port unless --listen names one.
 
 If the command fails and its output does not go to a terminal, run says below it
-what the output means, and keeps it for sluice explain --last.
+what the output means, and keeps it for sluice explain --last. If modules were missing
+and the output does not say enough, it makes the checks of sluice doctor, for 8 s at most.
 
 Exit status: that of the command; 128+N if signal N ended it; 127 if there is no
 such command, 126 if it cannot be started; 2 misused.`,
@@ -174,8 +175,11 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return &exitError{status: max(status, exitNo), err: err}
 	}
 	if status != 0 {
-		e.tellFailure(l.Data, lastFailure{Time: started.UTC().Round(0), Command: slices.Clone(args), Dir: e.dir, Status: status, Output: string(kept.bytes())})
+		cause := e.tellFailure(l.Data, lastFailure{Time: started.UTC().Round(0), Command: slices.Clone(args), Dir: e.dir, Status: status, Output: string(kept.bytes())})
 		e.tellSources(w)
+		if cause == finding.CauseSumDBUnreachable || w.failedRequests() > 0 && (cause == "" || doctorKnowsMore(cause)) {
+			e.tellDoctor(ctx, l)
+		}
 		return &exitError{status: status}
 	}
 	return nil
@@ -246,18 +250,20 @@ func sameFile(a, b *os.File) bool {
 }
 
 // tellFailure says below a failed command what its output means, and keeps it for
-// explain --last. Of what it cannot tell it says nothing.
-func (e *env) tellFailure(data string, last lastFailure) {
+// explain --last. Of what it cannot tell it says nothing. It returns the cause; "" if
+// the text does not say it.
+func (e *env) tellFailure(data string, last lastFailure) finding.Cause {
 	if last.Output == "" {
-		return
+		return ""
 	}
 	keepLast(data, last) // where nothing can be written, --last has nothing to say
 	r := explain.Text(last.Output)
 	if !r.Known() {
-		return
+		return ""
 	}
 	x, f := explainFlags{}.told(r)
 	e.tell(wordsOf(x, f))
+	return f.Cause
 }
 
 // tellSources says below a failed command which sources were in trouble, if that

@@ -38,12 +38,27 @@ func readSecret(path string) ([]byte, fs.FileMode, error) {
 // sourceNet is the Net of one source: the common one, or where its table asks for
 // something special, one of its own.
 func (p *parts) sourceNet(common upstream.NetConfig, s config.Source) (*upstream.Net, error) {
+	c, own, err := netConfig(common, s)
+	if err != nil {
+		return nil, err
+	}
+	if !own {
+		return p.net, nil
+	}
+	n := upstream.NewNet(c)
+	p.nets = append(p.nets, n)
+	return n, nil
+}
+
+// netConfig is common with what the table of a source asks for; own reports whether
+// that is anything at all.
+func netConfig(common upstream.NetConfig, s config.Source) (c upstream.NetConfig, own bool, err error) {
+	c = common
 	plain := s
 	plain.Name, plain.Weight, plain.Tier = "", 1, 0
 	if plain == (config.Source{URL: s.URL, Family: string(upstream.AutoFamily), Weight: 1}) {
-		return p.net, nil
+		return c, false, nil
 	}
-	c := common
 	c.Timeout = cmp.Or(s.Timeout, c.Timeout)
 	c.Connect = min(cmp.Or(s.Connect, c.Connect), c.Timeout)
 	c.Requests, c.Rate, c.Family = s.Connections, s.Rate, upstream.Family(s.Family)
@@ -59,14 +74,14 @@ func (p *parts) sourceNet(common upstream.NetConfig, s config.Source) (*upstream
 			roots = x509.NewCertPool()
 		}
 		if !roots.AppendCertsFromPEM([]byte(s.CA)) {
-			return nil, misuse("source %s: %s has no certificate that can be used", s.URL, s.CAFile)
+			return c, true, misuse("source %s: %s has no certificate that can be used", s.URL, s.CAFile)
 		}
 		c.TLS = &tls.Config{RootCAs: roots}
 	}
 	if s.Cert != "" {
 		cert, err := tls.X509KeyPair([]byte(s.Cert), []byte(s.Key))
 		if err != nil {
-			return nil, misuse("source %s: %s: %w", s.URL, s.CertFile, err)
+			return c, true, misuse("source %s: %s: %w", s.URL, s.CertFile, err)
 		}
 		c.Certificate = &cert
 	}
@@ -77,7 +92,7 @@ func (p *parts) sourceNet(common upstream.NetConfig, s config.Source) (*upstream
 	default:
 		u, err := config.ForwardURL(s.Proxy)
 		if err != nil {
-			return nil, misuse("source %s: proxy: %w", s.URL, err)
+			return c, true, misuse("source %s: proxy: %w", s.URL, err)
 		}
 		c.Proxy = http.ProxyURL(u) // to loopback addresses too: it was asked for
 	}
@@ -85,17 +100,15 @@ func (p *parts) sourceNet(common upstream.NetConfig, s config.Source) (*upstream
 	if s.Resolver != "" {
 		u, err := url.Parse(s.Resolver)
 		if err != nil {
-			return nil, misuse("source %s: resolver: %w", s.URL, err)
+			return c, true, misuse("source %s: resolver: %w", s.URL, err)
 		}
 		dns, err := upstream.NewDNS(u, c.TLS)
 		if err != nil {
-			return nil, misuse("source %s: resolver: %w", s.URL, err)
+			return c, true, misuse("source %s: resolver: %w", s.URL, err)
 		}
 		c.Resolver = dns
 	}
-	n := upstream.NewNet(c)
-	p.nets = append(p.nets, n)
-	return n, nil
+	return c, true, nil
 }
 
 // closeNets drops the connections that are not in use.

@@ -18,6 +18,8 @@ const (
 	SourceTLSExpired   Code = "SL-TLS-002"
 	SourceTLSHostname  Code = "SL-TLS-003"
 	SourceTLSHandshake Code = "SL-TLS-004" // stalled, cut or refused
+	ClockWrong         Code = "SL-TLS-005" // the clock of this machine
+	NoCABundle         Code = "SL-TLS-006" // nothing here says whom to trust
 
 	ForwardProxyLogin  Code = "SL-FWD-001" // 407
 	ForwardProxyBroken Code = "SL-FWD-002" // HTTPS_PROXY cannot be used
@@ -78,6 +80,8 @@ const (
 	Loop            Code = "SL-ENV-001" // a source is Sluice itself
 	ConfigMalformed Code = "SL-ENV-002"
 	GoEnvMalformed  Code = "SL-ENV-003" // a setting of the go command
+	GoEnvHidden     Code = "SL-ENV-004" // an environment variable hides what go env -w set
+	VerificationOff Code = "SL-ENV-005" // for more than private modules
 
 	UnknownRevision    Code = "SL-VER-001"
 	InvalidPseudo      Code = "SL-VER-002" // a pseudo-version or version that is none
@@ -95,6 +99,7 @@ const (
 
 	ToolchainDownload Code = "SL-TOOL-001"
 	ToolchainTooOld   Code = "SL-TOOL-002"
+	NoGoCommand       Code = "SL-TOOL-003"
 
 	DiskFull     Code = "SL-DISK-001" // where the go command works
 	CacheDenied  Code = "SL-DISK-002" // the module or build cache cannot be used
@@ -203,6 +208,20 @@ var entries = [...]Entry{
 		Why:   "TCP works, but the handshake stalled or was cut: a filter on names, an MTU problem, or no TLS at that port.",
 		Mend:  "try it by hand; if a smaller handshake passes, a box in between drops large ones",
 		Fix:   []string{"curl -sv -m 10 -o /dev/null URL", "GODEBUG=tlsmlkem=0,tlssecpmlkem=0 sluice serve"},
+	},
+	{
+		Code: ClockWrong, Cause: CauseTLSCertExpiredOrClock, Severity: Fail,
+		Title: "the clock of this machine is wrong",
+		Why:   "It differs from that of the servers, so certificates and tokens seem to be expired or not valid yet.",
+		Mend:  "set the clock; after a laptop or virtual machine slept, synchronise it anew",
+		Fix:   []string{"date -u", "sudo timedatectl set-ntp true"},
+	},
+	{
+		Code: NoCABundle, Cause: CauseTLSUnknownCA, Severity: Fail,
+		Title: "this machine has no list of certificate authorities",
+		Why:   "No CA file was found, as in a slim container image, or SSL_CERT_FILE leads elsewhere; so no certificate is trusted.",
+		Mend:  "install the package ca-certificates, or correct SSL_CERT_FILE",
+		Fix:   []string{"env | grep SSL_CERT", "sudo apt-get install -y ca-certificates"},
 	},
 	{
 		Code: ForwardProxyLogin, Cause: CauseHTTPProxy407, Severity: Fail,
@@ -548,6 +567,20 @@ var entries = [...]Entry{
 		Fix:   []string{"go env GOPROXY GOFLAGS GOSUMDB GOPRIVATE GONOSUMDB", "env | grep ^GO"},
 	},
 	{
+		Code: GoEnvHidden, Cause: CauseGoEnvMalformed, Severity: Warn,
+		Title: "an environment variable hides what go env -w has set",
+		Why:   "The environment outranks the file of go env -w, so what was written there has no effect.",
+		Mend:  "unset the variable where it is exported, or remove the other value with go env -u",
+		Fix:   []string{"env | grep ^GO"},
+	},
+	{
+		Code: VerificationOff, Cause: CauseGoEnvMalformed, Severity: Warn,
+		Title: "modules are not verified, or not only private ones",
+		Why:   "GOSUMDB, GONOSUMDB, GOPRIVATE or GOINSECURE switches off the check for public modules too.",
+		Mend:  "name only your own hosts in GOPRIVATE, and leave GOSUMDB as it is by default",
+		Fix:   []string{"go env GOSUMDB GONOSUMDB GOPRIVATE GOINSECURE", "go env -u GOSUMDB"},
+	},
+	{
 		Code: UnknownRevision, Cause: CauseVersionUnknownRevision, Severity: Fail,
 		Title: "there is no such version, tag or commit",
 		Why:   "It was mistyped, deleted, never pushed, or all that fits is retracted. The repository itself was found.",
@@ -644,6 +677,13 @@ var entries = [...]Entry{
 		Why:   "The module names a newer version, and switching is forbidden (GOTOOLCHAIN=local) or impossible.",
 		Mend:  "install a newer Go, or allow the switch",
 		Fix:   []string{"go version", "go env -w GOTOOLCHAIN=auto"},
+	},
+	{
+		Code: NoGoCommand, Cause: CauseToolchainLocalTooOld, Severity: Warn,
+		Title: "there is no go command in PATH",
+		Why:   "Modules can be fetched without it, and nothing can be built; its own defaults are not known either.",
+		Mend:  "install Go, or add its bin directory to PATH",
+		Fix:   []string{"echo $PATH", "ls /usr/local/go/bin"},
 	},
 	{
 		Code: DiskFull, Cause: CauseDiskFull, Severity: Fail,

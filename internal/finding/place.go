@@ -222,6 +222,16 @@ var written = map[Code]map[Place][]string{
 		GitHub:     {"- run: sudo cp FILE /usr/local/share/ca-certificates/ && sudo update-ca-certificates"},
 		GitLab:     {"before_script: [ 'cp FILE /usr/local/share/ca-certificates/ && update-ca-certificates' ]"},
 	},
+	ClockWrong: {
+		PowerShell: {"Get-Date -AsUTC", "w32tm /resync"},
+		Dockerfile: {"RUN date -u"},
+		GitHub:     {"- run: date -u"},
+		GitLab:     {"before_script: [ 'date -u' ]"},
+	},
+	NoCABundle: {
+		PowerShell: {"Get-ChildItem env:SSL_CERT*"},
+		Dockerfile: {"RUN apt-get update && apt-get install -y ca-certificates"},
+	},
 	VCSLogin: {
 		Dockerfile: {"RUN --mount=type=secret,id=netrc,target=/root/.netrc go mod download", "docker build --secret id=netrc,src=$HOME/.netrc ."},
 		GitHub:     {`- run: git config --global url."https://x-access-token:${{ secrets.READ_TOKEN }}@HOST/".insteadOf https://HOST/`, `env: { GOPRIVATE: "PATTERN" }`},

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// defaultSumDB is the one checksum database whose key the go command knows
+// DefaultSumDB is the one checksum database whose key the go command knows
 // (modfetch/key.go).
 const (
-	defaultSumDB    = "sum.golang.org"
+	DefaultSumDB    = "sum.golang.org"
 	defaultSumDBKey = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
 )
 
 // SumDBKey is the verifier key of a checksum database that the go command knows
 // by name; it is empty for any other name.
 func SumDBKey(name string) string {
-	if name == defaultSumDB {
+	if name == DefaultSumDB {
 		return defaultSumDBKey
 	}
 	return ""

@@ -80,7 +80,7 @@ func explainWalk(we *upstream.WalkError) (finding.Finding, []string) {
 	case errors.Is(worst.Err, upstream.ErrOff):
 		code = finding.ProxyOff
 	case !we.NotExist():
-		code = sourceCode(worst)
+		code = SourceCode(worst)
 	}
 	f := finding.Of(code)
 	f = f.With(finding.StandInModule, we.Request.Module.Path)
@@ -102,8 +102,8 @@ func hostOf(name string) string {
 	return u.Hostname()
 }
 
-// sourceCode is the finding for one source's failure.
-func sourceCode(a upstream.Attempt) finding.Code {
+// SourceCode is the finding for one source's failure.
+func SourceCode(a upstream.Attempt) finding.Code {
 	err := a.Err
 	if mm, ok := errors.AsType[*MismatchError](err); ok {
 		if mm.By == "" {
@@ -237,7 +237,7 @@ func (m *Mirror) sawSource(a upstream.Attempt) {
 	st := SourceState{Name: a.Source, State: "ok", Since: a.Start}
 	if a.Err != nil && !errors.Is(a.Err, fs.ErrNotExist) {
 		e, ok := errors.AsType[*upstream.Error](a.Err)
-		code := sourceCode(a)
+		code := SourceCode(a)
 		// A page in place of an answer is what every question would get.
 		if !ok || errors.Is(a.Err, context.Canceled) || errors.Is(a.Err, upstream.ErrOutdone) || e.Status == 403 || e.Stage == upstream.StageContent && code != finding.SourceHTML {
 			return

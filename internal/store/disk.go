@@ -229,6 +229,10 @@ func (d *Disk) Writable() error {
 // Space is what the file system below the store has left for us, and in all.
 func (d *Disk) Space() (free, total int64, err error) { return space(d.dir) }
 
+// SpaceOf is how many bytes of the disk with dir a plain user may still take, and how
+// large it is.
+func SpaceOf(dir string) (free, total int64, err error) { return space(dir) }
+
 // ready sets the store up for writing, unless it is.
 func (d *Disk) ready() (*procDir, error) {
 	if p := d.proc.Load(); p != nil {

@@ -1,0 +1,373 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/config"
+	"github.com/modsluice/sluice/internal/doctor"
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/origin"
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+// exitUntold is the status of doctor where nothing failed and not everything could
+// be told.
+const exitUntold = 3
+
+// A patience is how long doctor waits: in all, and at each step.
+type patience struct{ all, lookup, connect, answer time.Duration }
+
+var (
+	// Three steps that all fail by time, one after the other, fit in, and after them
+	// those of the checksum database.
+	patient = patience{all: 8 * time.Second, lookup: 2 * time.Second, connect: 3 * time.Second, answer: 4 * time.Second}
+	// The go command waits 30 s for a connection and has no limit for an answer.
+	deepPatience = patience{all: 30 * time.Second, lookup: 10 * time.Second, connect: 25 * time.Second, answer: 25 * time.Second}
+)
+
+// waitNote is how long doctor is silent at a terminal before it says that it works.
+const waitNote = 2 * time.Second
+
+// reference is the module that --reference asks for: small, old, and at every public
+// source.
+var reference = module.Version{Path: "golang.org/x/text", Version: "v0.3.0"}
+
+func newDoctor(e *env) *cobra.Command {
+	var asJSON, all, deep, ref bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Find out whether modules can be had from here, and if not, why",
+		Long: `Doctor checks the way of a module from the settings to its checksum: what is in force
+and what hides what, the name, the connection, the encryption and the answers of each
+source, the checksum database, and the machine. It says in one sentence what is wrong,
+and what mends it, and then what else it saw. It changes nothing.
+
+It asks the sources and the checksum database that the settings name, and no others,
+for one module that the go.mod here requires; for none if there is no go.mod, unless
+--reference allows ` + reference.Path + `. What would come by version control is not tried.
+
+All checks together take 8 s at most, or 30 s with --deep, which is about as patient
+as the go command. What has not ended by then is called incomplete, never well.
+
+Exit status: 0 nothing is broken, 1 something is, 2 misused, 3 it could not be told.`,
+		Example:           "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON; docs/doctor.schema.json says what is in it")
+	cmd.Flags().BoolVar(&all, "all", false, "print each check and each finding")
+	cmd.Flags().BoolVar(&deep, "deep", false, "wait 30 s in all, and about as long for each step as the go command does")
+	cmd.Flags().BoolVar(&ref, "reference", false, "without a go.mod, ask for "+reference.Path)
+	e.configFlags(cmd, nil)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		p := patient
+		if deep {
+			p = deepPatience
+		}
+		return runDoctor(cmd.Context(), e, cmd, p, asJSON, all, ref)
+	}
+	return cmd
+}
+
+func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, asJSON, all, ref bool) error {
+	l, err := e.load(cmd, nil)
+	var mistakes config.Errors
+	if err != nil && (l == nil || !errors.As(err, &mistakes) || slices.ContainsFunc(mistakes, func(m config.Error) bool { return strings.HasPrefix(m.Where, "--") })) {
+		return err
+	}
+	if e.terminal && !asJSON {
+		note := time.AfterFunc(waitNote, func() { e.say("still waiting for answers, %v at most", p.all) })
+		defer note.Stop()
+	}
+	r, err := e.examine(ctx, l, mistakes, p, ref)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = writeJSON(e, r)
+	} else {
+		_, err = io.WriteString(e.stdout, r.Text(doctor.TextOptions{All: all, Colour: e.colours()}))
+	}
+	if err != nil {
+		return err
+	}
+	switch r.Verdict {
+	case doctor.Broken:
+		return &exitError{status: exitNo}
+	case doctor.Untold:
+		return &exitError{status: exitUntold}
+	}
+	return nil
+}
+
+// examine makes the checks of doctor for a configuration, which may have mistakes.
+func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Errors, p patience, ref bool) (*doctor.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.all)
+	defer cancel()
+	begin := time.Now()
+	settings := e.goSettings(ctx)
+	s := &doctor.Subject{
+		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Built: built(),
+		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer}, Notes: &doctor.Notebook{},
+		GoVersion: func(ctx context.Context) (string, error) {
+			goCmd, err := origin.FindGo(e.getenv("PATH"))
+			if err != nil {
+				return "", err
+			}
+			return origin.GoVersion(ctx, goCmd, e.environ)
+		},
+	}
+	chain := l.Proxy
+	if l.From["proxy"].Layer == config.GoEnv {
+		// As the go command has it, with a Sluice of this machine where it is named.
+		list, err := goenv.ParseProxyList(settings.Get("GOPROXY").Value)
+		if chain = list; err == nil {
+			mistakes = slices.DeleteFunc(slices.Clone(mistakes), func(m config.Error) bool { return m.Key == "proxy" })
+		}
+	}
+	for _, m := range mistakes {
+		if m.Key != "data" { // nothing is stored
+			s.Mistakes = append(s.Mistakes, m)
+		}
+	}
+	if len(s.Mistakes) > 0 {
+		chain = nil // it is not known who is named
+	}
+	nets := &examined{}
+	defer nets.close()
+	if err := e.subjects(s, nets, l, chain, p); err != nil {
+		return nil, err
+	}
+	e.project(s)
+	if s.Module.Path == "" && s.Project == "" && ref {
+		s.Module = reference
+	}
+	subject := "GOPROXY=" + chain.Redacted()
+	if s.Module.Path != "" {
+		subject += ", " + s.Module.Path + "@" + s.Module.Version
+	}
+	r := doctor.Run(ctx, subject, s.Checks(), p.all-time.Since(begin))
+	return &r, nil
+}
+
+// examined holds the connections of an examination.
+type examined struct{ nets []*upstream.Net }
+
+func (x *examined) close() {
+	for _, n := range x.nets {
+		n.Close()
+	}
+}
+
+func (x *examined) net(c upstream.NetConfig) *upstream.Net {
+	n := upstream.NewNet(c)
+	x.nets = append(x.nets, n)
+	return n
+}
+
+// subjects makes the sources and the checksum database, each as serve would ask it.
+func (e *env) subjects(s *doctor.Subject, nets *examined, l *config.Loaded, chain goenv.List, p patience) error {
+	var named []string
+	for _, entry := range chain {
+		if u, err := url.Parse(entry.URL); err == nil && u.Host != "" {
+			named = append(named, upstream.HostPort(u))
+		}
+	}
+	common := upstream.NetConfig{
+		Connect: p.connect, Timeout: p.answer, Proxy: http.ProxyFromEnvironment, Named: append(named, l.Sources.Redirects...),
+		UserAgent: "sluice/" + version(), Wrap: s.Notes.Wrap,
+	}
+	db := l.GoSumDB
+	may := func(string) error { return nil }
+	for _, entry := range chain {
+		src := doctor.Source{Entry: entry}
+		switch entry.Kind {
+		case goenv.HTTP:
+			u, err := url.Parse(entry.URL)
+			if err != nil {
+				return misuse("proxy: %w", err)
+			}
+			c, _, err := netConfig(common, l.SourceOf(entry.URL))
+			if err != nil {
+				return err
+			}
+			c.Connect, c.Timeout, c.Requests, c.Rate = common.Connect, common.Timeout, 0, 0
+			if c.Authorization == "" && u.User == nil && u.Scheme == "https" {
+				c.Authorization = e.netrc(s.Settings, u.Host)
+			}
+			src.URL, src.Net = u, nets.net(c)
+			hs := upstream.NewHTTPSource(src.Net, u)
+			src.From = hs
+			if !db.Off && db.URL == "" {
+				src.Sums = remote{src: hs, prefix: "sumdb/" + db.Name, mirror: true, may: may}
+			}
+		case goenv.File:
+			dir, err := fileURLPath(entry.URL)
+			if err != nil {
+				return misuse("proxy: %w", err)
+			}
+			ts := upstream.NewTreeSource(dir, entry.Name(), p.answer)
+			src.From = ts
+			if !db.Off && db.URL == "" {
+				src.Sums = remote{src: ts, prefix: "sumdb/" + db.Name, mirror: true, may: may}
+			}
+		}
+		s.Sources = append(s.Sources, src)
+	}
+	if db.Off || db.Key == "" {
+		return nil
+	}
+	s.SumDB = &doctor.SumDB{Name: db.Name, Key: db.Key, Head: func() ([]byte, error) {
+		heads := config.TreeOf(filepath.Join(s.Settings.Get("GOMODCACHE").Value, "cache", "download")).Heads
+		return os.ReadFile(filepath.Join(heads, filepath.FromSlash(db.Name), "latest"))
+	}}
+	base, err := url.Parse(db.Base())
+	if err != nil {
+		return misuse("sumdb %s: %w", db.Name, err)
+	}
+	if base.Scheme == "file" {
+		dir, err := fileURLPath(db.URL)
+		if err != nil {
+			return misuse("sumdb %s: %w", db.Name, err)
+		}
+		s.SumDB.Direct = remote{src: upstream.NewTreeSource(dir, goenv.Redact(db.URL), p.answer), may: may}
+		return nil
+	}
+	common.Named = append(slices.Clone(common.Named), upstream.HostPort(base))
+	s.SumDB.URL, s.SumDB.Net = base, nets.net(common)
+	s.SumDB.Direct = remote{src: upstream.NewHTTPSource(s.SumDB.Net, base), may: may}
+	return nil
+}
+
+// netrc is the Authorization that the go command would send to host by a netrc file;
+// "" if none.
+func (e *env) netrc(settings *goenv.Settings, host string) string {
+	if !slices.ContainsFunc(strings.Split(settings.Get("GOAUTH").Value, ";"), func(c string) bool { return strings.TrimSpace(c) == "netrc" }) {
+		return ""
+	}
+	files := []string{e.getenv("NETRC")}
+	if files[0] == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		if files = []string{filepath.Join(home, ".netrc")}; runtime.GOOS == "windows" {
+			files = []string{filepath.Join(home, "_netrc"), files[0]}
+		}
+	}
+	for _, name := range files {
+		if data, err := os.ReadFile(name); err == nil {
+			if login, password, ok := goenv.NetrcLogin(string(data), host); ok {
+				return "Basic " + base64.StdEncoding.EncodeToString([]byte(login+":"+password))
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+// project reads the go.mod of the working directory, without the go command, which may
+// be what is not well.
+func (e *env) project(s *doctor.Subject) {
+	for dir := e.dir; ; dir = filepath.Dir(dir) {
+		name := filepath.Join(dir, "go.mod")
+		data, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir {
+			continue
+		}
+		if errors.Is(err, os.ErrNotExist) || e.dir == "" {
+			return
+		}
+		s.Project = name
+		var f *modfile.File
+		if err == nil {
+			f, err = modfile.Parse(name, data, nil)
+		}
+		if err != nil {
+			s.ProjectErr = err
+			return
+		}
+		replaced := map[string]bool{}
+		for _, r := range f.Replace {
+			replaced[r.Old.Path] = true
+			if r.New.Version == "" {
+				at := filepath.FromSlash(r.New.Path)
+				if !filepath.IsAbs(at) {
+					at = filepath.Join(dir, at)
+				}
+				if _, err := os.Stat(at); err != nil {
+					s.Lost = append(s.Lost, r.New.Path)
+				}
+			}
+		}
+		var second module.Version
+		for _, r := range f.Require {
+			s.Required = append(s.Required, r.Mod.Path)
+			if replaced[r.Mod.Path] || s.NoProxy.Match(r.Mod.Path) || !goproxy.IsCanonical(r.Mod) {
+				continue
+			}
+			if r.Indirect {
+				second = cmp.Or(second, r.Mod)
+			} else {
+				s.Module = cmp.Or(s.Module, r.Mod)
+			}
+		}
+		s.Module = cmp.Or(s.Module, second)
+		return
+	}
+}
+
+// built is when this program was built; zero if it does not say.
+func built() time.Time {
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		for _, set := range bi.Settings {
+			if set.Key == "vcs.time" {
+				t, _ := time.Parse(time.RFC3339, set.Value)
+				return t
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// tellDoctor says below a failed command what is wrong on the way to modules, or that
+// nothing is any more. Where that cannot be told it says nothing.
+func (e *env) tellDoctor(ctx context.Context, l *config.Loaded) {
+	r, err := e.examine(ctx, l, nil, patient, false)
+	switch {
+	case err != nil || ctx.Err() != nil:
+	case r.Verdict == doctor.Broken:
+		e.tell("sluice doctor: " + r.Text(doctor.TextOptions{Brief: true}))
+	case r.Verdict == doctor.Well || r.Verdict == doctor.Impaired:
+		e.say("doctor finds the way to modules in order now; run the command again")
+	}
+}
+
+// doctorKnowsMore reports whether the cause of a failure is one that checks tell more
+// about than its text.
+func doctorKnowsMore(c finding.Cause) bool {
+	return slices.Contains([]string{"network", "dns", "tls", "forward-proxy"}, c.Family()) ||
+		slices.Contains([]finding.Cause{finding.CauseUpstreamServerError, finding.CauseProxyBadResponse, finding.CauseSumDBUnreachable}, c)
+}

@@ -1,0 +1,452 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/store"
+)
+
+// A Subject is what is examined: everything that the settings name, and nothing
+// else.
+type Subject struct {
+	Settings *goenv.Settings
+	Getenv   func(string) string
+	Place    finding.Place // where fixes are typed
+	Mistakes []error       // why the configuration of Sluice cannot be used
+
+	Sources []Source
+	SumDB   *SumDB         // nil: GOSUMDB is off
+	NoProxy goenv.Patterns // what goes past the sources
+	NoSumDB goenv.Patterns // what is not checked against SumDB
+	// Module is a version that the project requires and that goes to the sources; the
+	// zero value if there is none. No other is asked for.
+	Module   module.Version
+	Required []string // module paths that the project requires
+	Project  string   // its go.mod; "" if there is none
+	// ProjectErr says why go.mod cannot be read, and Lost lists the directories that it
+	// replaces modules by and that are not there.
+	ProjectErr error
+	Lost       []string
+
+	// GoVersion runs the go command, for its version; it fails if there is none.
+	GoVersion func(ctx context.Context) (string, error)
+	HasGo     bool
+	HasGit    bool
+	Built     time.Time // when this program was built; zero if that is not known
+
+	Limits Limits
+	Notes  *Notebook // in Wrap of all Nets
+}
+
+// Checks lists the checks of a subject, in the order of the way of a module.
+func (s *Subject) Checks() []Check {
+	var checks []Check
+	setting := func(id, title string, run func() Outcome) {
+		checks = append(checks, Check{ID: "settings." + id, Group: "Settings", Title: title, Link: "settings", Run: func(context.Context, Seen) Outcome { return run() }})
+	}
+	machine := func(id, title string, run func(context.Context) Outcome) {
+		checks = append(checks, Check{ID: "machine." + id, Group: "Machine", Title: title, Link: "machine", Run: func(ctx context.Context, _ Seen) Outcome { return run(ctx) }})
+	}
+	setting("goproxy", "GOPROXY", s.goproxy)
+	setting("config", "configuration of Sluice", s.config)
+	setting("layers", "layers of go env", s.layers)
+	setting("goenv", "go env -w file", s.goenv)
+	setting("patterns", "private patterns", s.patterns)
+	setting("verification", "verification", s.verification)
+	setting("forward", "forward proxy variables", s.forwardVariables)
+	machine("go", "go command", s.goCommand)
+	machine("git", "git", func(context.Context) Outcome { return s.git() })
+	machine("home", "home directory", func(context.Context) Outcome { return s.home() })
+	machine("modcache", "module cache", func(context.Context) Outcome { return s.modcache() })
+	machine("disk", "disk", func(context.Context) Outcome { return s.disk() })
+	checks = append(checks, Check{ID: "project.gomod", Group: "Project", Title: "go.mod", Run: func(context.Context, Seen) Outcome { return s.gomod() }})
+	return append(checks, s.supply()...)
+}
+
+// from says where a value is from, and what it hides.
+func from(v goenv.Value) string {
+	where := v.Layer.String()
+	if v.Where != "" && v.Layer != goenv.Environ {
+		where = v.Where
+	}
+	return fmt.Sprintf("%s (%s)", v.Redacted(), where)
+}
+
+func (s *Subject) goproxy() Outcome {
+	v := s.Settings.Get("GOPROXY")
+	if v.Value == "" {
+		if len(s.Sources) == 0 {
+			return s.mean(Fail, finding.NoGoCommand, "", "GOPROXY is not set, and there is no go command whose default would hold")
+		}
+		return Outcome{State: OK, Text: "not set"}
+	}
+	notes, fixed := goenv.CheckProxyList(v.Value)
+	if len(notes) == 0 {
+		return Outcome{State: OK, Text: from(v)}
+	}
+	list, err := goenv.ParseProxyList(v.Value)
+	state := Warn
+	// A host of that name is a colon that is missing.
+	if err != nil || slices.ContainsFunc(list, func(e goenv.Entry) bool {
+		u, err := url.Parse(e.URL)
+		return err == nil && (u.Host == "http" || u.Host == "https")
+	}) {
+		state = Fail
+	}
+	out := s.mean(state, finding.GoEnvMalformed, "GOPROXY", strings.Join(notes, "; "))
+	if fixed != "" && goenv.Redact(fixed) == fixed {
+		out.Finding.Mend = "write the list as it was probably meant"
+		out.Finding.Fix = []string{"go env -w GOPROXY='" + fixed + "'"}
+		if v.Layer == goenv.Environ {
+			out.Finding.Fix = []string{"export GOPROXY='" + fixed + "'"}
+		}
+	}
+	return out
+}
+
+// config are the mistakes that the chain of sources cannot be made for, but for that
+// of GOPROXY itself, which has its own row.
+func (s *Subject) config() Outcome {
+	if len(s.Mistakes) == 0 {
+		return Outcome{State: OK, Text: "it can be read"}
+	}
+	var texts []string
+	for _, err := range s.Mistakes {
+		texts = append(texts, err.Error())
+	}
+	out := s.mean(Fail, finding.ConfigMalformed, "", strings.Join(texts, "; "))
+	if len(s.Mistakes) > 1 {
+		return out
+	}
+	if _, err := goenv.ParseProxyList(s.Settings.Get("GOPROXY").Value); err != nil {
+		out.Because = "settings.goproxy"
+	}
+	return out
+}
+
+// layers finds environment variables that hide what somebody wrote with go env -w.
+func (s *Subject) layers() Outcome {
+	var texts, names []string
+	for _, name := range goenv.Names() {
+		v := s.Settings.Get(name)
+		if v.Layer != goenv.Environ {
+			continue
+		}
+		for _, o := range v.Overridden {
+			if o.Layer == goenv.UserFile && o.Value != v.Value {
+				names = append(names, name)
+				texts = append(texts, fmt.Sprintf("%s is %s in the environment, which hides %s", name, v.Redacted(), from(o)))
+			}
+		}
+	}
+	if len(names) == 0 {
+		return Outcome{State: OK, Text: "none hides what another one has"}
+	}
+	out := s.mean(Warn, finding.GoEnvHidden, strings.Join(names, ", "), strings.Join(texts, "; "))
+	out.Finding.Fix = nil
+	for _, n := range names {
+		out.Finding.Fix = append(out.Finding.Fix, "unset "+n)
+	}
+	if s.Place == finding.PowerShell {
+		for i, n := range names {
+			out.Finding.Fix[i] = "Remove-Item env:" + n
+		}
+	}
+	return out
+}
+
+func (s *Subject) goenv() Outcome {
+	var texts []string
+	for _, p := range s.Settings.Problems {
+		texts = append(texts, p.Error())
+	}
+	if len(texts) > 0 {
+		return s.mean(Warn, finding.GoEnvMalformed, s.Settings.File, strings.Join(texts, "; "))
+	}
+	if s.Settings.File == "" {
+		return Outcome{State: NA, Text: "there is none"}
+	}
+	return Outcome{State: OK, Text: s.Settings.File}
+}
+
+// privateVariables are those that hold patterns.
+var privateVariables = []string{"GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECURE"}
+
+func (s *Subject) patterns() Outcome {
+	var texts, names []string
+	for _, name := range privateVariables {
+		v := s.Settings.Get(name)
+		if v.Layer == goenv.Default {
+			continue // it follows another, which is told
+		}
+		for _, p := range goenv.CheckPatterns(goenv.Patterns(v.Value)) {
+			if broad(goenv.Patterns(p.Pattern)) != "" {
+				continue // what that means is another row's
+			}
+			texts = append(texts, name+": "+p.Error())
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(texts) > 0 {
+		return s.mean(Warn, finding.GoEnvMalformed, strings.Join(names, ", "), strings.Join(texts, "; "))
+	}
+	past := 0
+	for _, path := range s.Required {
+		if s.NoProxy.Match(path) {
+			past++
+		}
+	}
+	switch {
+	case s.NoProxy == "":
+		return Outcome{State: NA, Text: "there are none"}
+	case s.Project == "":
+		return Outcome{State: OK, Text: string(s.NoProxy)}
+	}
+	return Outcome{State: OK, Text: fmt.Sprintf("%d of the %d modules that go.mod requires go past the proxies, by %s", past, len(s.Required), goenv.Redact(string(s.NoProxy)))}
+}
+
+// broad are patterns that match public modules beside anybody's own.
+func broad(p goenv.Patterns) string {
+	for _, glob := range p.Split() {
+		switch strings.TrimSuffix(glob, "/") {
+		case "*", "*.*", "*.com", "*.org", "*.io", "*.net", "github.com", "golang.org", "gopkg.in", "*/*":
+			return glob
+		}
+	}
+	return ""
+}
+
+func (s *Subject) verification() Outcome {
+	var texts, names []string
+	say := func(name, text string) {
+		names = append(names, name)
+		texts = append(texts, text)
+	}
+	if v := s.Settings.Get("GOSUMDB"); v.Value == "off" {
+		say("GOSUMDB", "GOSUMDB is "+from(v)+", so no module is checked against a checksum database")
+	}
+	for _, name := range privateVariables {
+		if v := s.Settings.Get(name); v.Where != "follows GOPRIVATE" {
+			if glob := broad(goenv.Patterns(v.Value)); glob != "" {
+				say(name, fmt.Sprintf("%s has the pattern %s, which matches public modules too (%s)", name, glob, from(v)))
+			}
+		}
+	}
+	if strings.Contains(s.Settings.Get("GOFLAGS").Value, "-insecure") {
+		say("GOFLAGS", "GOFLAGS has -insecure, which the go command no longer knows")
+	}
+	if len(texts) == 0 {
+		return Outcome{State: OK, Text: "public modules are verified"}
+	}
+	return s.mean(Warn, finding.VerificationOff, strings.Join(names, ", "), strings.Join(texts, "; "))
+}
+
+// forwardVariables finds what of HTTPS_PROXY and its like the go command passes over
+// without a word.
+func (s *Subject) forwardVariables() Outcome {
+	get := func(name string) (string, string) {
+		for _, n := range []string{name, strings.ToLower(name)} {
+			if v := s.Getenv(n); v != "" {
+				return n, v
+			}
+		}
+		return "", ""
+	}
+	var texts []string
+	set := map[string]string{}
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
+		n, v := get(name)
+		if v == "" {
+			continue
+		}
+		u, err := url.Parse(v)
+		if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+			// As package httpproxy has it: what has no scheme is an http proxy.
+			u, err = url.Parse("http://" + v)
+		}
+		if err != nil || u.Hostname() == "" || u.Hostname() == "http" || u.Hostname() == "https" {
+			return s.mean(Fail, finding.ForwardProxyBroken, n, n+" cannot be read as the URL of a forward proxy")
+		}
+		set[name] = u.Host
+		texts = append(texts, n+"="+u.Host)
+	}
+	var https bool
+	for _, src := range s.Sources {
+		https = https || src.URL != nil && src.URL.Scheme == "https"
+	}
+	if n, v := get("ALL_PROXY"); v != "" && len(set) == 0 {
+		texts = append(texts, n+" is set, which the go command does not read")
+	}
+	if set["HTTP_PROXY"] != "" && set["HTTPS_PROXY"] == "" && https {
+		texts = append(texts, "HTTPS_PROXY is not set, so https sources are asked directly")
+	}
+	if n, v := get("NO_PROXY"); v != "" && len(set) > 0 {
+		texts = append(texts, n+"="+v)
+	}
+	if len(texts) == 0 {
+		return Outcome{State: NA, Text: "there are none"}
+	}
+	return Outcome{State: OK, Text: strings.Join(texts, ", ")}
+}
+
+func (s *Subject) goCommand(ctx context.Context) Outcome {
+	v, err := s.GoVersion(ctx)
+	switch {
+	case err == nil:
+		return Outcome{State: OK, Text: v}
+	case !s.HasGo:
+		return s.mean(Warn, finding.NoGoCommand, "", finding.OneLine(err.Error(), 200))
+	case ctx.Err() != nil:
+		return Outcome{State: Incomplete, Text: "the go command has not said its version"}
+	}
+	return s.mean(Fail, finding.GoEnvMalformed, "", finding.OneLine(err.Error(), 300))
+}
+
+// git is needed for what goes past the proxies, and where the list has nothing but
+// direct.
+func (s *Subject) git() Outcome {
+	need := ""
+	for _, path := range s.Required {
+		if need == "" && s.NoProxy.Match(path) {
+			need = path + " goes past the proxies"
+		}
+	}
+	if len(s.Sources) > 0 && s.Sources[0].Entry.Kind == goenv.Direct {
+		need = "GOPROXY begins with direct"
+	}
+	switch {
+	case s.HasGit:
+		return Outcome{State: OK, Text: "it is in PATH"}
+	case need == "":
+		return Outcome{State: NA, Text: "it is not in PATH, and nothing here needs it"}
+	}
+	return s.mean(Fail, finding.VCSMissing, "git", "git is not in PATH, and "+need)
+}
+
+func (s *Subject) home() Outcome {
+	if v := s.Settings.Get("GOMODCACHE"); v.Value != "" {
+		if !filepath.IsAbs(v.Value) {
+			return s.mean(Fail, finding.CacheDenied, v.Name, "GOMODCACHE is "+from(v)+", which is no absolute path")
+		}
+		return Outcome{State: OK, Text: "the module cache is " + from(v)}
+	}
+	return s.mean(Fail, finding.CacheDenied, "HOME", "HOME, GOPATH and GOMODCACHE are not set, so the go command has no place for modules")
+}
+
+// nearest is dir, or the nearest directory above it that is there.
+func nearest(dir string) (string, error) {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return dir, fmt.Errorf("%s is a file, and no directory", dir)
+		case err == nil:
+			return dir, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return dir, err
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return dir, err
+		}
+		dir = up
+	}
+}
+
+// modcache makes and removes an empty file, as nothing else shows whether one may.
+func (s *Subject) modcache() Outcome {
+	dir := s.Settings.Get("GOMODCACHE").Value
+	if !filepath.IsAbs(dir) {
+		return Outcome{State: NA, Text: "there is none"}
+	}
+	for _, d := range []string{dir, filepath.Join(dir, "cache", "download")} {
+		at, err := nearest(d)
+		if err == nil {
+			var f *os.File
+			if f, err = os.CreateTemp(at, ".sluice-doctor-*"); err == nil {
+				f.Close()
+				os.Remove(f.Name())
+			}
+		}
+		if err != nil {
+			return s.mean(Fail, finding.CacheDenied, dir, fmt.Sprintf("nothing can be written at %s: %v", at, plain(err)))
+		}
+	}
+	return Outcome{State: OK, Text: "it can be written"}
+}
+
+func plain(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// Below these a build runs, or soon runs, out of space; in bytes.
+const (
+	littleSpace = 512 << 20
+	noSpace     = 64 << 20
+)
+
+func (s *Subject) disk() Outcome {
+	var texts []string
+	worst := Outcome{State: OK}
+	for _, dir := range []string{s.Settings.Get("GOMODCACHE").Value, os.TempDir()} {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		at, err := nearest(dir)
+		if err != nil {
+			continue // its own row says so
+		}
+		free, _, err := store.SpaceOf(at)
+		if err != nil {
+			continue
+		}
+		text := fmt.Sprintf("%d MiB are free at %s", free>>20, at)
+		switch {
+		case free < noSpace:
+			return s.mean(Fail, finding.DiskFull, at, text)
+		case free < littleSpace && worst.State == OK:
+			worst = s.mean(Warn, finding.DiskFull, at, text)
+		}
+		if !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	if worst.State == OK {
+		if worst.Text = strings.Join(texts, ", "); len(texts) == 0 {
+			return Outcome{State: Unknown, Text: "how much is free cannot be told"}
+		}
+	}
+	return worst
+}
+
+func (s *Subject) gomod() Outcome {
+	switch {
+	case s.Project == "":
+		return Outcome{State: NA, Text: "there is no go.mod here, so no module is asked for; --reference asks for one that everybody has"}
+	case s.ProjectErr != nil:
+		return s.mean(Fail, finding.GoModParse, s.Project, finding.OneLine(s.ProjectErr.Error(), 300))
+	case len(s.Lost) > 0:
+		return s.mean(Fail, finding.ReplaceProblem, s.Project, "it replaces modules by directories that are not there: "+strings.Join(s.Lost, ", "))
+	case s.Module.Path == "":
+		return Outcome{State: OK, Text: s.Project + " requires nothing that goes to the proxies"}
+	}
+	return Outcome{State: OK, Text: fmt.Sprintf("%d modules are required; %s@%s is asked for", len(s.Required), s.Module.Path, s.Module.Version)}
+}
