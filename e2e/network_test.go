@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -78,6 +79,8 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		dns  string // line of resolv.conf; "" means dnsmasq
 		args []string
 		code string // of the answer if it is alone; "" if all is well then
+		// doctor is the verdict and first finding of sluice doctor; "" if it is code.
+		doctor string
 	}{
 		{name: "the name does not exist", bad: "http://nosuch.test", code: "SL-DNS-001"},
 		{name: "the resolver refuses", bad: "http://a.elsewhere.example", code: "SL-DNS-001"},
@@ -87,7 +90,7 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		{name: "nobody listens", bad: "http://closed.test", code: "SL-NET-002"},
 		{name: "packets are dropped", bad: "http://dropped.test", code: "SL-NET-001"},
 		{name: "no route", bad: "http://nowhere.test", code: "SL-NET-005"},
-		{name: "IPv6 is announced and dead", bad: "http://both.test"},
+		{name: "IPv6 is announced and dead", bad: "http://both.test", doctor: "impaired SL-NET-006"},
 		{name: "IPv6 alone, and dead", bad: "http://six.test", code: "SL-NET-001"},
 		{name: "TLS is inspected", bad: "https://live.test", code: "SL-TLS-001"},
 		{name: "TLS is inspected by an authority that is known", bad: "https://live.test", args: []string{"ca_file", ca}},
@@ -132,8 +135,50 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 			if status, body := ask(tt.bad + "|" + good); status != 200 {
 				t.Errorf("with another source: %d %s", status, body)
 			}
+			want := tt.doctor
+			switch {
+			case want == "" && tt.code == "":
+				want = "well"
+			case want == "":
+				want = "broken " + tt.code
+			}
+			if got, report := examine(t, environ(t, gosumdb), "--config", config, "--proxy", tt.bad); got != want {
+				t.Errorf("doctor says %s, want %s, in\n%s", got, want, report)
+			}
 		})
 	}
+}
+
+// examine is the verdict and the first finding of sluice doctor, in a module that
+// requires the one that is served.
+func examine(t *testing.T, env []string, args ...string) (said, report string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module app.test\n\nrequire net.test/m v1.0.0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, append([]string{"doctor", "--json"}, args...)...)
+	cmd.Env, cmd.Dir = env, dir
+	out, err := cmd.Output()
+	var r struct {
+		Verdict  string
+		Findings []struct{ Code string }
+		Rows     []struct{ ID, State string }
+	}
+	if jerr := json.Unmarshal(out, &r); jerr != nil {
+		t.Fatalf("doctor: %v, %v: %s", err, jerr, out)
+	}
+	for _, row := range r.Rows {
+		if row.State == "incomplete" {
+			t.Errorf("doctor did not come to the end of %s in its time", row.ID)
+		}
+	}
+	if said = r.Verdict; len(r.Findings) > 0 {
+		said += " " + r.Findings[0].Code
+	}
+	return said, string(out)
 }
 
 // A network is what the namespace looks like.
