@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -68,14 +69,19 @@ for one module that the go.mod here requires; for none if there is no go.mod, un
 All checks together take 8 s at most, or 30 s with --deep, which is about as patient
 as the go command. What has not ended by then is called incomplete, never well.
 
+With --report it also writes a file for others: codes, states and times, with pseudonyms
+for hosts, and no text that a server, a file or the environment had.
+
 Exit status: 0 nothing is broken, 1 something is, 2 misused, 3 it could not be told.`,
-		Example:           "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep",
+		Example:           "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep\n  sluice doctor --report doctor.html",
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON; docs/doctor.schema.json says what is in it")
 	cmd.Flags().BoolVar(&all, "all", false, "print each check and each finding")
 	cmd.Flags().BoolVar(&deep, "deep", false, "wait 30 s in all, and about as long for each step as the go command does")
+	cmd.Flags().Var(&textFlag{kind: "file"}, "report", "also write a report that can be shown to others, as a page if FILE ends in .html, else as text")
+	cmd.MarkFlagFilename("report", "html", "txt")
 	cmd.Flags().BoolVar(&ref, "reference", false, "without a go.mod, ask for "+reference.Path)
 	e.configFlags(cmd, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -113,12 +119,51 @@ func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, asJS
 	if err != nil {
 		return err
 	}
+	if file := cmd.Flag("report").Value.String(); file != "" {
+		if err := e.writeReport(r, file); err != nil {
+			return err
+		}
+	}
 	switch r.Verdict {
 	case doctor.Broken:
 		return &exitError{status: exitNo}
 	case doctor.Untold:
 		return &exitError{status: exitUntold}
 	}
+	return nil
+}
+
+// writeReport writes what may be shown to others into a file that at first nobody else
+// may read. One that is there is replaced, whole or not at all.
+func (e *env) writeReport(r *doctor.Report, file string) error {
+	name := file
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(e.dir, name)
+	}
+	fail := func(err error) error {
+		return &exitError{status: exitNo, err: fmt.Errorf("the report cannot be written: %w", err), hint: "choose another file with --report FILE"}
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fail(fmt.Errorf("%s is no regular file", file))
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".sluice-doctor-*")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.Remove(f.Name()) // nothing is there any more where all went well
+	s := r.Share("sluice "+version(), platform())
+	if strings.EqualFold(filepath.Ext(name), ".html") {
+		err = s.WriteHTML(f)
+	} else {
+		_, err = io.WriteString(f, s.Text())
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	e.say("a report that can be shown to others is in %s", file)
 	return nil
 }
 
