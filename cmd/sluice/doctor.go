@@ -367,9 +367,16 @@ func (e *env) project(s *doctor.Subject) {
 				}
 			}
 		}
+		s.Sums, err = readGoSum(strings.TrimSuffix(name, ".mod") + ".sum")
+		if err != nil {
+			s.ProjectErr = err
+		}
 		var second module.Version
 		for _, r := range f.Require {
 			s.Required = append(s.Required, r.Mod.Path)
+			if !replaced[r.Mod.Path] && goproxy.IsCanonical(r.Mod) {
+				s.Selected = append(s.Selected, r.Mod)
+			}
 			if replaced[r.Mod.Path] || s.NoProxy.Match(r.Mod.Path) || !goproxy.IsCanonical(r.Mod) {
 				continue
 			}
@@ -382,6 +389,34 @@ func (e *env) project(s *doctor.Subject) {
 		s.Module = cmp.Or(s.Module, second)
 		return
 	}
+}
+
+// readGoSum is what a go.sum file says of zips. A file that is not there says nothing;
+// a line that the go command would not read is an error.
+func readGoSum(name string) (map[module.Version]string, error) {
+	data, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	sums := map[module.Version]string{}
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		f := strings.Fields(line)
+		switch len(f) {
+		case 0:
+		case 3:
+			if strings.HasPrefix(f[2], "h1:") {
+				sums[module.Version{Path: f[0], Version: f[1]}] = f[2]
+			}
+		default:
+			return sums, fmt.Errorf("%s:%d: a line of go.sum has three words, and this one %d; it may be left over from a merge", name, n, len(f))
+		}
+	}
+	return sums, nil
 }
 
 // built is when this program was built; zero if it does not say.

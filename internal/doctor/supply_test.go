@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -420,5 +422,43 @@ func env(name, value string) func(string) string {
 			return value
 		}
 		return ""
+	}
+}
+
+func TestAZipInTheCacheIsHeldAgainstWhatItWasAndAgainstGoSum(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(s *scene, sub *Subject, zip string)
+		want string
+	}{
+		{"as it came", func(*scene, *Subject, string) {}, "well"},
+		{"go.sum does not know it", func(_ *scene, sub *Subject, _ string) { sub.Sums = nil }, "well"},
+		{"nothing there", func(_ *scene, _ *Subject, zip string) { os.Remove(zip) }, "well"},
+		{"cut", func(_ *scene, _ *Subject, zip string) { os.Truncate(zip, 100) }, "broken SL-DISK-003"},
+		{"another zip", func(s *scene, _ *Subject, zip string) {
+			other := s.world.Add("doctor.test/m", "v1.0.1", modtest.Files{"x.go": "package x\n"})
+			os.WriteFile(zip, s.world.Zip(other), 0o644)
+		}, "broken SL-DISK-003"},
+		{"another than in go.sum", func(s *scene, sub *Subject, _ string) { sub.Sums[s.mod] = "h1:AAAA" }, "broken SL-SUM-007"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t)
+			sub := s.subject()
+			sub.Selected, sub.Sums = []module.Version{s.mod}, map[module.Version]string{s.mod: s.world.H1Zip(s.mod)}
+			zip := filepath.Join(sub.Settings.Get("GOMODCACHE").Value, "cache", "download", "doctor.test", "m", "@v", "v1.0.0.zip")
+			for name, data := range map[string]string{zip: string(s.world.Zip(s.mod)), zip + "hash": s.world.H1Zip(s.mod)} {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(data), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.set(s, sub, zip)
+			r := Run(t.Context(), "", sub.Checks(), time.Minute)
+			if said(r) != tt.want {
+				t.Errorf("%s, want %s, in\n%s", said(r), tt.want, r.Text(TextOptions{All: true}))
+			}
+			if tt.want == "broken SL-DISK-003" && !slices.Contains(r.Findings[0].Commands, fmt.Sprintf("rm -f '%s' '%shash'", zip, zip)) {
+				t.Errorf("the fix is %q", r.Findings[0].Commands)
+			}
+		})
 	}
 }
