@@ -343,6 +343,12 @@ func TestTroubleWithCertificatesIsToldApart(t *testing.T) {
 			_, s.roots = authority(t, "Good CA", now.Add(-hour), now.Add(hour))
 			s.overTLS(cert, true)
 		}, "broken SL-TLS-001", `"ACME Inspection", which is not trusted here, signed the certificates of source and sums`},
+		{"a lie of the resolver, and somebody else there", func(s *scene) {
+			cert, _ := authority(t, "Somebody", now.Add(-hour), now.Add(hour), "portal.example.com")
+			_, s.roots = authority(t, "Good CA", now.Add(-hour), now.Add(hour))
+			s.chain = "LIED"
+			s.overTLS(cert, false)
+		}, "broken SL-DNS-003", "the name leads to 127.0.0.1, which cannot be its own"},
 		{"another name", func(s *scene) {
 			cert, pool := authority(t, "Good CA", now.Add(-hour), now.Add(hour), "other.example.com")
 			s.overTLS(cert, false)
