@@ -53,9 +53,9 @@ const waitNote = 2 * time.Second
 var reference = module.Version{Path: "golang.org/x/text", Version: "v0.3.0"}
 
 func newDoctor(e *env) *cobra.Command {
-	var asJSON, all, deep, ref bool
+	var asJSON, all, deep, ref, compare bool
 	cmd := &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [--compare GOOD BAD]",
 		Short: "Find out whether modules can be had from here, and if not, why",
 		Long: `Doctor checks the way of a module from the settings to its checksum: what is in force
 and what hides what, the name, the connection, the encryption and the answers of each
@@ -72,10 +72,26 @@ as the go command. What has not ended by then is called incomplete, never well.
 With --report it also writes a file for others: codes, states and times, with pseudonyms
 for hosts, and no text that a server, a file or the environment had.
 
-Exit status: 0 nothing is broken, 1 something is, 2 misused, 3 it could not be told.`,
-		Example:           "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep\n  sluice doctor --report doctor.html",
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+With --compare it makes no check, and says what differs between two reports that were
+printed with --json: of yesterday and today, of a colleague's machine and this one.
+
+Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused, 3 it could not be told.`,
+		Example: "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep\n  sluice doctor --report doctor.html\n  sluice doctor --compare good.json bad.json",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if compare && len(args) != 2 {
+				return &exitError{status: exitMisuse, err: fmt.Errorf("--compare takes two files, but got %d", len(args)), hint: "write sluice doctor --compare GOOD BAD, both printed by sluice doctor --json"}
+			}
+			if compare {
+				return nil
+			}
+			return noArgs(cmd, args)
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if compare && len(args) < 2 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON; docs/doctor.schema.json says what is in it")
 	cmd.Flags().BoolVar(&all, "all", false, "print each check and each finding")
@@ -83,8 +99,12 @@ Exit status: 0 nothing is broken, 1 something is, 2 misused, 3 it could not be t
 	cmd.Flags().Var(&textFlag{kind: "file"}, "report", "also write a report that can be shown to others, as a page if FILE ends in .html, else as text")
 	cmd.MarkFlagFilename("report", "html", "txt")
 	cmd.Flags().BoolVar(&ref, "reference", false, "without a go.mod, ask for "+reference.Path)
+	cmd.Flags().BoolVar(&compare, "compare", false, "say what differs between two reports printed with --json, and check nothing")
 	e.configFlags(cmd, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if compare {
+			return e.compareReports(args[0], args[1], asJSON)
+		}
 		p := patient
 		if deep {
 			p = deepPatience
@@ -92,6 +112,35 @@ Exit status: 0 nothing is broken, 1 something is, 2 misused, 3 it could not be t
 		return runDoctor(cmd.Context(), e, cmd, p, asJSON, all, ref)
 	}
 	return cmd
+}
+
+// compareReports says what differs between two reports.
+func (e *env) compareReports(good, bad string, asJSON bool) error {
+	var reports [2]*doctor.Report
+	for i, file := range []string{good, bad} {
+		name := file
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(e.dir, name)
+		}
+		data, err := os.ReadFile(name)
+		if err == nil {
+			reports[i], err = doctor.Read(data)
+		}
+		if err != nil {
+			return misuse("the report %s cannot be used: %w", file, err)
+		}
+	}
+	changes := doctor.Compare(reports[0], reports[1])
+	var err error
+	if asJSON {
+		err = writeJSON(e, changes)
+	} else {
+		_, err = io.WriteString(e.stdout, doctor.ChangesText(changes))
+	}
+	if err == nil && len(changes) > 0 {
+		err = &exitError{status: exitNo}
+	}
+	return err
 }
 
 func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, asJSON, all, ref bool) error {
