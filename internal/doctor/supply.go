@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -118,11 +119,15 @@ func (n *Notebook) skews() []time.Duration {
 	return slices.Clone(n.skew)
 }
 
+// plainHost is what stands in a command to paste as it is: a URL allows $ and ( in a
+// host.
+var plainHost = regexp.MustCompile(`^[A-Za-z0-9_.:-]+$`)
+
 // mean is the outcome of something that means code.
 func (s *Subject) mean(state State, code finding.Code, about, text string) Outcome {
 	f := finding.At(code, s.Place)
 	if about != "" {
-		if src := s.at(about); src != nil { // which may be at another port, or without TLS
+		if src := s.at(about); src != nil && plainHost.MatchString(about) { // which may be at another port, or without TLS
 			f.Fix = slices.Clone(f.Fix)
 			for i, cmd := range f.Fix {
 				f.Fix[i] = strings.ReplaceAll(cmd, "https://HOST/", src.Scheme+"://"+src.Host+"/")
@@ -195,7 +200,37 @@ func noRoots(err error) bool {
 // canBeLocal reports whether a host may well have an address of this machine.
 func canBeLocal(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return !strings.Contains(host, ".") || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal")
+	return !strings.Contains(host, ".") || slices.ContainsFunc([]string{".localhost", ".local", ".internal", ".lan", ".intranet", ".corp", ".home.arpa"}, func(end string) bool {
+		return strings.HasSuffix(host, end)
+	})
+}
+
+// astray makes the failure of a host of one's own network that goes through the
+// forward proxy what it most likely is: NO_PROXY lacks it.
+func (s *Subject) astray(out Outcome, src Source) Outcome {
+	if out.State != Fail || src.Net == nil {
+		return out
+	}
+	host := src.URL.Hostname()
+	ip, err := netip.ParseAddr(host)
+	if own := err == nil && ip.IsPrivate() || err != nil && canBeLocal(host) || s.NoProxy.Match(host); !own {
+		return out
+	}
+	proxy, err := src.Net.Forward(src.URL)
+	if err != nil || proxy == nil || !slices.Contains([]finding.Code{finding.ForwardProxyBroken, finding.ForwardProxyPolicy, finding.SourceServerError, finding.SourceForbidden, finding.SourceHTML}, out.Finding.Code) {
+		return out
+	}
+	text := fmt.Sprintf("%s; it goes through the forward proxy %s, since NO_PROXY does not name it", out.Text, proxy.Host)
+	out = s.mean(Fail, finding.ForwardProxyBroken, out.Subject, text)
+	out.Finding.Confidence = finding.Medium
+	out.Finding.Mend = "add the host to NO_PROXY"
+	out.Finding.Fix = []string{`export NO_PROXY="$NO_PROXY,HOST"`}
+	if s.Place == finding.PowerShell {
+		out.Finding.Fix = []string{`$env:NO_PROXY = "$env:NO_PROXY,HOST"`}
+	}
+	f := out.Finding.With(finding.StandInHost, host)
+	out.Finding = &f
+	return out
 }
 
 // isLie reports whether an address cannot be that of a public service.
@@ -519,17 +554,17 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 			case err == nil, ok && e.Stage == upstream.StageHTTP && slices.Contains([]int{400, 404, 405, 410}, e.Status):
 				return Outcome{State: OK, Text: "it answers in " + short(time.Since(begin))}
 			}
-			return s.failed(err, about(t))
+			return s.astray(s.failed(err, about(t)), src)
 		}
 		data, t, err := s.read(ctx, 1<<20, get(goproxy.Info))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return Outcome{State: OK, Text: "it answers, and has not got " + named, Fact: lacks{}}
 		case err != nil:
-			return s.failed(err, about(t))
+			return s.astray(s.failed(err, about(t)), src)
 		}
 		if _, err := goproxy.ParseInfo(data, s.Module); err != nil {
-			return wrong(data, t, err)
+			return s.astray(wrong(data, t, err), src)
 		}
 		return Outcome{State: OK, Text: fmt.Sprintf("%s.info in %s", named, short(time.Since(begin)))}
 	}

@@ -69,7 +69,7 @@ func (s *scene) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hosts[host] = true
-	if host == "source" || host == "sums" || host == "lied.example.com" {
+	if host == "source" || host == "sums" || host == "lied.example.com" || host == "$(reboot)" {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 	}
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
@@ -276,6 +276,41 @@ func (s *scene) clock(ahead time.Duration) {
 		w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
 		h.ServeHTTP(w, r)
 	}))
+}
+
+func TestNoCommandToPasteHasAHostThatAShellWouldRun(t *testing.T) {
+	for _, way := range []string{"", "http://127.0.0.1:1"} {
+		s := newScene(t)
+		s.chain = "http://$(reboot):1"
+		if way != "" {
+			s.way = func(*http.Request) (*url.URL, error) { return url.Parse(way) }
+		}
+		r := s.report()
+		if r.Verdict != Broken {
+			t.Errorf("%s", r.Text(TextOptions{All: true}))
+		}
+		for _, f := range r.Findings {
+			for _, cmd := range f.Commands {
+				if strings.Contains(cmd, "$(reboot") {
+					t.Errorf("%s: %s", f.Code, cmd)
+				}
+			}
+		}
+	}
+}
+
+// A host of one's own network, which the forward proxy cannot know, is sent to it.
+func TestAHostThatNO_PROXYLacksIsNamed(t *testing.T) {
+	forward := modtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no such host", http.StatusBadGateway) }))
+	for chain, want := range map[string]string{"http://goproxy.corp": `export NO_PROXY="$NO_PROXY,goproxy.corp"`, "http://proxy.example.com": ""} {
+		s := newScene(t)
+		s.chain = chain
+		s.way = func(*http.Request) (*url.URL, error) { return url.Parse(forward.URL) }
+		r := s.report()
+		if len(r.Findings) == 0 || slices.Contains(r.Findings[0].Commands, want) != (want != "") || (want != "") != (r.Findings[0].Code == finding.ForwardProxyBroken) {
+			t.Errorf("%s: %s", chain, r.Text(TextOptions{All: true}))
+		}
+	}
 }
 
 // authority makes certificates for names.
