@@ -138,7 +138,7 @@ func (s *Subject) mean(state State, code finding.Code, about, text string) Outco
 			host = h
 		}
 		f = f.With(finding.StandInHost, host)
-		if filepath.IsAbs(about) {
+		if filepath.IsAbs(about) && code != finding.CacheDenied { // of which the fix names another one
 			f = f.With(finding.StandInDir, about)
 		}
 	}
@@ -856,11 +856,10 @@ func (s *Subject) walk(seen Seen) Outcome {
 		case no:
 			lacking++
 		default:
-			text := "from " + src.Entry.Name()
-			if s.Module.Path != "" {
-				text = named + " " + text
+			if s.Module.Path == "" {
+				return Outcome{State: NA, Text: src.Entry.Name() + " answers, and there is no module to ask for", Excuses: s.rowsOfOthers(i)}
 			}
-			return Outcome{State: OK, Text: text, Excuses: s.rowsOfOthers(i)}
+			return Outcome{State: OK, Text: named + " from " + src.Entry.Name(), Excuses: s.rowsOfOthers(i)}
 		}
 	}
 	switch {

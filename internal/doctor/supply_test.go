@@ -199,6 +199,17 @@ func TestWhatIsWellGetsNoWarningAndNobodyElseIsAsked(t *testing.T) {
 	}
 }
 
+func TestThatModulesComeIsSaidOnlyWhereOneCame(t *testing.T) {
+	s := newScene(t)
+	s.chain, s.mod = "DEAD|SOURCE", module.Version{}
+	r := s.want("impaired SL-NET-002")
+	for _, row := range r.Rows {
+		if row.ID == "supply.modules" && row.State != NA {
+			t.Errorf("it is %s: %s", row.State, row.Text)
+		}
+	}
+}
+
 func parse(t *testing.T, name string) faults.Fault {
 	t.Helper()
 	f, err := faults.Parse(name)
