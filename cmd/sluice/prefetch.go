@@ -357,6 +357,9 @@ func (b *bar) draw() {
 func (b *bar) leave(rest string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.done == b.total {
+		return // finish will tell
+	}
 	b.quiet = true
 	b.drawn = time.Now()
 	b.e.say("%d of %d files are here; the others %s", b.done, b.total, rest)

@@ -259,10 +259,15 @@ func (r *reader) reset(from io.Reader) {
 
 // load reads more, unless there are eight bytes left, or nothing comes any more.
 func (r *reader) load() {
-	for len(r.src)-r.at < 8 && r.err == nil {
+	for nothing := 0; len(r.src)-r.at < 8 && r.err == nil; {
 		kept := copy(r.in[:], r.src[r.at:])
 		n, err := r.r.Read(r.in[kept:])
 		r.src, r.at, r.err = r.in[:kept+n], 0, err
+		if n > 0 || err != nil {
+			nothing = 0
+		} else if nothing++; nothing == 100 {
+			r.err = io.ErrNoProgress
+		}
 	}
 }
 
@@ -317,7 +322,7 @@ func (d *Decoder) stored() error {
 	if d.take(16) != uint(^uint16(n)) {
 		return ErrCorrupt
 	}
-	for d.have > 0 && n > 0 { // what was read ahead
+	for d.have > 0 && n > 0 { // what was read ahead; eight bytes at most, for which there is room
 		d.space[d.out] = byte(d.take(8))
 		d.out++
 		n--
@@ -329,6 +334,11 @@ func (d *Decoder) stored() error {
 	}
 	if d.have == 0 {
 		d.buf = 0 // of what comes next there may be something in it
+	}
+	if n > 0 && len(d.space)-d.out < room { // symbols may have left less
+		if err := d.flush(); err != nil {
+			return err
+		}
 	}
 	for n > 0 {
 		if d.at == len(d.src) {

@@ -178,3 +178,119 @@ func BenchmarkInflate(b *testing.B) {
 		}
 	})
 }
+
+// A bitWriter is a stream that is written bit by bit.
+type bitWriter struct {
+	b []byte
+	n uint
+}
+
+func (w *bitWriter) bit(v int) {
+	if w.n%8 == 0 {
+		w.b = append(w.b, 0)
+	}
+	w.b[w.n/8] |= byte(v) << (w.n % 8)
+	w.n++
+}
+func (w *bitWriter) lsb(v, n int) {
+	for i := 0; i < n; i++ {
+		w.bit(v >> i & 1)
+	}
+}
+func (w *bitWriter) msb(v, n int) {
+	for i := n - 1; i >= 0; i-- {
+		w.bit(v >> i & 1)
+	}
+}
+
+// atTheEdge is a stream in which one turn of the decoder gives two literals and the
+// end of a block where the last of the buffer is, and a stored block follows, whose
+// header is all that was read ahead.
+func atTheEdge(shift int) []byte {
+	w := &bitWriter{}
+	for range shift { // empty fixed blocks: ten bits each
+		w.lsb(0, 1)
+		w.lsb(1, 2)
+		w.msb(0, 7)
+	}
+	// dynamic block: literals 97.. of lengths 1..15, EOB 15
+	w.lsb(0, 1)
+	w.lsb(2, 2)
+	w.lsb(0, 5)  // 257
+	w.lsb(0, 5)  // 1 dist
+	w.lsb(15, 4) // 19
+	// code lengths all of 16 symbols 0..15 with 4 bits
+	for _, i := range [...]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15} {
+		if i < 16 {
+			w.lsb(4, 3)
+		} else {
+			w.lsb(0, 3)
+		}
+	}
+	lens := make([]int, 258)
+	for i := 0; i < 15; i++ {
+		lens[97+i] = i + 1
+	}
+	lens[256] = 15
+	for _, l := range lens {
+		w.msb(l, 4)
+	}
+	lit := func(i int) { // length i+1: i ones, then zero, but the last of 15
+		for k := 0; k < i; k++ {
+			w.bit(1)
+		}
+		w.bit(0)
+	}
+	eob := func() { w.msb(1<<15-1, 15) }
+	lit(12) // 13 bits: one turn of its own
+	for range 43601 * 3 {
+		lit(0)
+	}
+	lit(0)
+	lit(0)
+	eob()
+	// stored, final
+	w.lsb(1, 1)
+	w.lsb(0, 2)
+	for w.n%8 != 0 {
+		w.bit(0)
+	}
+	data := bytes.Repeat([]byte("x"), 1000)
+	w.lsb(len(data), 16)
+	w.lsb(^len(data)&0xffff, 16)
+	w.b = append(w.b, data...)
+	return w.b
+}
+
+func TestBlocksMayEndAnywhereInTheBuffer(t *testing.T) {
+	var d inflate.Decoder
+	for shift := range 16 {
+		agree(t, &d, atTheEdge(shift))
+	}
+	rnd := rand.New(rand.NewPCG(7, 9))
+	for range 60 {
+		var b, plain bytes.Buffer
+		for plain.Len() < 300000 {
+			w, err := flate.NewWriter(&b, []int{0, 1, 6, flate.HuffmanOnly}[rnd.IntN(4)])
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := make([]byte, rnd.IntN(40000))
+			for i, k := 0, 1+rnd.IntN(256); i < len(data); i++ {
+				data[i] = byte(rnd.IntN(k))
+			}
+			w.Write(data)
+			w.Flush()
+			plain.Write(data)
+		}
+		b.Write(deflate(t, nil, 1))
+		agree(t, &d, b.Bytes())
+	}
+	if _, err := d.Copy(io.Discard, silent{}); err != io.ErrNoProgress {
+		t.Errorf("of a reader that gives nothing: %v", err)
+	}
+}
+
+type silent struct{}
+
+func (silent) Read([]byte) (int, error) { return 0, nil }

@@ -182,7 +182,18 @@ func (m *Mirror) runAhead(i int) {
 		return aheadTask{}, false
 	}
 	for t, ok := next(nil); ok; t, ok = next(&t) {
-		m.doAhead(t)
+		func() {
+			defer func() {
+				if p := recover(); p != nil { // a bug, which background tells
+					next(&t)
+					m.mu.Lock()
+					lane.workers--
+					m.mu.Unlock()
+					panic(p)
+				}
+			}()
+			m.doAhead(t)
+		}()
 	}
 }
 
@@ -190,7 +201,7 @@ func (m *Mirror) runAhead(i int) {
 func (c *Client) full() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.build.unasked >= maxUnasked
+	return c.build.unasked >= maxUnasked && time.Since(c.build.last) <= buildIdle
 }
 
 // doAhead does one thing ahead, if it is still wanted, and goes on from there.
@@ -204,6 +215,9 @@ func (m *Mirror) doAhead(t aheadTask) {
 			m.metrics.ahead.WithLabelValues("cancelled").Inc()
 			return
 		}
+		if t.deep && !m.expanded.Add(t.req.Module) {
+			return
+		}
 		var ok bool
 		if data, ok = m.getAhead(t); !ok || t.only || t.req.Kind != goproxy.Mod {
 			return
@@ -215,7 +229,7 @@ func (m *Mirror) doAhead(t aheadTask) {
 	var wants []want
 	if t.deep || goVersion == "" || semver.Compare("v"+goVersion, "v1.17") < 0 {
 		for _, r := range reqs {
-			if m.expanded.Add(r) {
+			if !m.expanded.Has(r) {
 				wants = append(wants, want{req: goproxy.Request{Kind: goproxy.Mod, Module: r}, deep: true})
 			}
 		}

@@ -73,7 +73,7 @@ func (m *Mirror) Import(ctx context.Context, from upstream.Source, reqs []goprox
 					mu.Lock()
 					o.Done(i)
 					mu.Unlock()
-					if errors.Is(i.Err, store.ErrNoSpace) || errors.Is(i.Err, store.ErrReadOnly) {
+					if errors.Is(i.Err, store.ErrNoSpace) && !errors.Is(i.Err, store.ErrTooLarge) || errors.Is(i.Err, store.ErrReadOnly) {
 						cancel(i.Err)
 					}
 				}

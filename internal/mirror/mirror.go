@@ -136,7 +136,7 @@ func New(c Config, s Settings) *Mirror {
 	m.failed = otter.Must(&otter.Options[goproxy.Request, time.Time]{MaximumSize: 20000})
 	m.spoiled = seen.New[goproxy.Request](10000, spoiledTime)
 	m.vouched = seen.New[vouchedFor](100000, 0)
-	m.clients = otter.Must(&otter.Options[string, *Client]{MaximumSize: maxClients})
+	m.clients = otter.Must(&otter.Options[string, *Client]{MaximumSize: maxClients, ExpiryCalculator: otter.ExpiryAccessing[string, *Client](aheadMemory)})
 	m.expanded = seen.New[module.Version](50000, aheadMemory)
 	m.apply(s)
 	return m
@@ -167,6 +167,7 @@ func (m *Mirror) Close() {
 	m.life.Unlock()
 	m.stop()
 	m.bg.Wait()
+	m.clients.StopAllGoroutines()
 }
 
 // background runs f in a goroutine that Close waits for. It reports false, and

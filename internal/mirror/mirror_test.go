@@ -366,3 +366,18 @@ func with(next http.Handler, f func(http.ResponseWriter, *http.Request) bool) ht
 func contextCause(t testing.TB) (context.Context, context.CancelCauseFunc) {
 	return context.WithCancelCause(t.Context())
 }
+
+// The members of a large zip are read by several goroutines at once; this is for
+// the race detector, and for what a panic in one of them would end.
+func TestTheMembersOfALargeZipAreReadAtOnce(t *testing.T) {
+	w := modtest.New(t)
+	files := modtest.Files{"go.mod": "module many.test/m\n"}
+	for i := range 12 {
+		files[fmt.Sprintf("d/f%02d.txt", i)] = modtest.GitNoise(400 << 10)
+	}
+	m := w.Add("many.test/m", "v1.0.0", files)
+	r := newRig(t, parts{sources: []upstream.Source{serve(t, w.Handler())}})
+	r.want(zipOf(m), w.Zip(m))
+	r.Settle()
+	r.wantStored(zipOf(m), true)
+}

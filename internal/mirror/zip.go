@@ -13,9 +13,9 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
-	"math"
 	"path"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -77,7 +77,7 @@ func readZip(r io.ReaderAt, size int64, mod module.Version) (*moduleZip, error) 
 	if dir.left < 0 {
 		return bad("", fmt.Errorf("its directory is larger than %d bytes", maxDirectory))
 	}
-	dir.left = math.MaxInt64 // members are read through it too
+	dir.done = true // members are read through it too
 	if err != nil {
 		head := make([]byte, 64)
 		n, _ := r.ReadAt(head, 0)
@@ -143,9 +143,13 @@ func readZip(r io.ReaderAt, size int64, mod module.Version) (*moduleZip, error) 
 type directoryReader struct {
 	r    io.ReaderAt
 	left int64 // negative once it was not enough
+	done bool  // from now on members are read, by several at once
 }
 
 func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
+	if d.done {
+		return d.r.ReadAt(p, off)
+	}
 	if d.left -= int64(len(p)); d.left < 0 {
 		return 0, errors.New("the zip's directory is too large")
 	}
@@ -166,12 +170,12 @@ func (z *moduleZip) hash(ctx context.Context) (string, error) {
 	var failed atomic.Bool
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(z.files)) && !failed.Load() && ctx.Err() == nil; i = next.Add(1) - 1 {
-			s := <-scratches
-			if s == nil {
-				s = &scratch{sha: sha256.New()}
+			select {
+			case s := <-scratches:
+				errs[i] = s.guarded(&sums[i], z.r, z.files[i])
+			case <-ctx.Done():
+				return
 			}
-			errs[i] = s.sum(&sums[i], z.r, z.files[i])
-			scratches <- s
 			if errs[i] != nil {
 				failed.Store(true) // those before it have been begun, so the first error is among them
 			}
@@ -226,6 +230,22 @@ func (s *scratch) Write(p []byte) (int, error) {
 	s.crc = crc32.Update(s.crc, crc32.IEEETable, p)
 	s.sha.Write(p)
 	return len(p), nil
+}
+
+// guarded is sum with the scratch s, which may be nil, given back. A panic is a bug,
+// and an error of the member: it must not end the process, whoever made the zip.
+func (s *scratch) guarded(to *[sha256.Size]byte, r io.ReaderAt, f *zip.File) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("an internal error: %v\n%s", p, debug.Stack())
+			s = nil // nobody knows its state
+		}
+		scratches <- s
+	}()
+	if s == nil {
+		s = &scratch{sha: sha256.New()}
+	}
+	return s.sum(to, r, f)
 }
 
 // sum gives the SHA-256 of a member, all of which it checks as archive/zip does.

@@ -188,6 +188,15 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 		x.roll()
 		k, err := rf.ReadFrom(&io.LimitedReader{R: src, N: n})
 		total += k
+		if left > 0 {
+			left -= k
+		}
+		if k > 0 && piece > chunk && errors.Is(err, os.ErrDeadlineExceeded) {
+			// It takes something, though not so much as it took before.
+			x.written += k
+			piece, start = chunk, time.Now()
+			continue
+		}
 		now := time.Now()
 		if x.s.c.Stall <= 0 || now.Sub(start) <= x.s.c.Stall/swift {
 			piece = min(2*piece, maxChunk)
@@ -196,9 +205,6 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 		}
 		start = now
 		x.wrote(k, err)
-		if left > 0 {
-			left -= k
-		}
 		if err != nil || k < n {
 			return total, err
 		}

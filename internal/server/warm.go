@@ -3,9 +3,12 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,13 +76,17 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) bool {
 		ID: id, Client: r.RemoteAddr, Method: r.Method, Status: http.StatusOK, Bytes: int64(n), Took: took, Kind: f.kind,
 		Module: a.Request.Module.Path, Version: a.Request.Module.Version, Outcome: "hit", Source: a.Source,
 	}
-	if err != nil {
+	level := slog.LevelInfo
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		l.Err = fmt.Sprintf("the client took nothing for %v", s.c.Stall)
+		level = slog.LevelWarn
+	case err != nil:
 		l.Err = "the client left"
-	}
-	s.logLine(slog.LevelInfo, l)
-	if s.c.Watch != nil {
+	case s.c.Watch != nil:
 		s.c.Watch.Hit(start, took)
 	}
+	s.logLine(level, l)
 	return true
 }
 
@@ -92,7 +99,7 @@ func plain(r *http.Request) bool {
 		return false
 	}
 	h := r.Header
-	for _, k := range [...]string{"Range", "If-None-Match", "If-Modified-Since", "Via", "If-Match", "If-Unmodified-Since"} {
+	for _, k := range [...]string{"Range", "If-None-Match", "If-Modified-Since", "Via", "If-Match", "If-Unmodified-Since", "Disable-Module-Fetch"} {
 		if _, ok := h[k]; ok {
 			return false
 		}

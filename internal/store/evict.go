@@ -80,7 +80,7 @@ func (d *Disk) makeRoom(cost int64) (release func(), err error) {
 		return func() {}, nil
 	}
 	if cost > d.opts.Quota {
-		return nil, fmt.Errorf("store: this file alone is larger than the quota of %s, so it is not kept; raise store.quota: %w", mebibytes(d.opts.Quota), ErrNoSpace)
+		return nil, fmt.Errorf("store: this file alone is larger than the quota of %s, so it is not kept; raise store.quota: %w (%w)", mebibytes(d.opts.Quota), ErrNoSpace, ErrTooLarge)
 	}
 	d.quota.inFlight.Add(cost)
 	release = func() { d.quota.inFlight.Add(-cost) }
@@ -130,7 +130,7 @@ func (d *Disk) evict(cost int64) error {
 func (d *Disk) cannotEvict(cost int64) error {
 	u := d.Usage()
 	if u.Bytes+cost <= u.Quota {
-		return fmt.Errorf("store: more is being stored at once than the quota of %s has room for; raise store.quota: %w", mebibytes(u.Quota), ErrNoSpace)
+		return fmt.Errorf("store: more is being stored at once than the quota of %s has room for; raise store.quota: %w (%w)", mebibytes(u.Quota), ErrNoSpace, ErrTooLarge)
 	}
 	why := "all of it is private or pinned, which is never evicted"
 	mend := "raise store.quota, or move the store to a larger disk without one"
@@ -357,7 +357,7 @@ const zipPatience = time.Hour
 // mayStand reports why a zip is not to be stored: the .info and .mod that it
 // relies on may have been evicted since its caller saw to them.
 func (d *Disk) mayStand(req goproxy.Request, a *account) error {
-	if d.opts.Quota == 0 || a == nil || req.Kind != goproxy.Zip || d.has(req.With(goproxy.Info)) && d.has(req.With(goproxy.Mod)) {
+	if a == nil || req.Kind != goproxy.Zip || d.has(req.With(goproxy.Info)) && d.has(req.With(goproxy.Mod)) {
 		return nil
 	}
 	if time.Since(time.Unix(a.s.evicted, 0)) < zipPatience {

@@ -243,8 +243,8 @@ func TestAFileLargerThanTheQuotaEvictsNothing(t *testing.T) {
 	d := openDisk(t, dir, store.Options{Quota: 10 * small})
 	mustPut(t, d, modPath, "v1.0.0", "v1.1.0")
 	big := strings.Repeat("x", 10*small)
-	if _, err := storetest.Commit(d, storetest.Req(goproxy.Zip, "a.test/big", "v1.0.0"), big, vouched(goproxy.Zip, big)); !errors.Is(err, store.ErrNoSpace) {
-		t.Errorf("Commit = %v; want ErrNoSpace", err)
+	if _, err := storetest.Commit(d, storetest.Req(goproxy.Zip, "a.test/big", "v1.0.0"), big, vouched(goproxy.Zip, big)); !errors.Is(err, store.ErrNoSpace) || !errors.Is(err, store.ErrTooLarge) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Commit = %v; want ErrNoSpace and ErrTooLarge", err)
 	}
 	if got := stored(t, d, dir, modPath); len(got) != 2 {
 		t.Errorf("%q are left; want both", got)
@@ -462,4 +462,26 @@ func TestAStoreWithoutAQuotaEvictsNothingAndKeepsAccount(t *testing.T) {
 	if got := stored(t, d, dir, modPath); !slices.Contains(got, "v1.3.0") || len(got) > 2 {
 		t.Errorf("%q are left", got)
 	}
+}
+
+// Somebody who tidies up takes the account with it, and the place where we keep what
+// is not finished. A count makes both anew, and waits for no lock that it holds.
+func TestACountAfterSomebodyTidiedUp(t *testing.T) {
+	dir := t.TempDir()
+	d := openDisk(t, dir, store.Options{Quota: 10 << 20})
+	storetest.Put(t, d, storetest.Req(goproxy.Mod, modPath, "v1.0.0"), "data")
+	if err := os.RemoveAll(filepath.Join(dir, ".sluice")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.Count(t.Context(), 0) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("Count = %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Count waits for itself")
+	}
+	storetest.Put(t, d, storetest.Req(goproxy.Mod, modPath, "v1.1.0"), "more")
 }

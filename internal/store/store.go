@@ -43,6 +43,9 @@ var (
 	// ErrNoSpace: the disk, the quota of the file system, or the room that we
 	// leave free on it, is used up.
 	ErrNoSpace = errors.New("there is no space left")
+	// ErrTooLarge: it is this file that there is no room for, now or ever; one of
+	// another size may be kept. It comes with ErrNoSpace.
+	ErrTooLarge = errors.New("the file is too large for the quota")
 	// ErrReadOnly: the store can be read but not written.
 	ErrReadOnly = errors.New("the store cannot be written")
 )

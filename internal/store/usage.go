@@ -153,7 +153,17 @@ func (d *Disk) startUsage(fresh bool) error {
 		return err
 	}
 	one := slot{known: fresh, gen: 1}.format()
-	return d.write(totalsFile, bytes.Repeat(one, lockShards), false)
+	// Not by a temporary file of ours: to make that anew may need the lock that is
+	// held here.
+	f, err := d.root.OpenFile(totalsFile+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(bytes.Repeat(one, lockShards))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return d.root.Rename(totalsFile+".new", totalsFile)
 }
 
 // totals opens the slots. The error matches fs.ErrNotExist where no account is kept.

@@ -175,7 +175,7 @@ type try struct {
 // the error is nil, a *WalkError, the error that accept aborted with, or the
 // context's cause.
 func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) ([]Attempt, error) {
-	var all []Attempt
+	var all, counted []Attempt // counted: but for those of a round that is doubted
 	var failed time.Time
 	for n := 0; ; n++ {
 		w := &walk{c: c, h: c.Health, req: req, accept: accept, patient: n > 0}
@@ -187,7 +187,8 @@ func (c *Chain) Fetch(ctx context.Context, req goproxy.Request, accept Accept) (
 			return all, err
 		}
 		if !doubt {
-			we.Attempts = all
+			counted = append(counted, w.attempts...)
+			we.Attempts = slices.Clone(counted)
 		}
 		if failed.IsZero() {
 			failed = time.Now()

@@ -867,6 +867,19 @@ func TestAPageForPeopleIsNotBelievedWhileSomebodyElseMayKnow(t *testing.T) {
 			s.t.Errorf("%v after %v", err, took)
 		}
 	})
+	play(t, "|", upstream.AsWritten, func(s *stage) { // what nobody says the second time was not so
+		s.actors[0].does(fails(0, refusedToConnect))
+		n := 0
+		s.actors[1].does(func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+			if n++; n == 1 {
+				return fails(0, page)(ctx, req)
+			}
+			return fails(0, refusedToConnect)(ctx, req)
+		})
+		if _, _, err := s.ask(goproxy.Info); err == nil || errors.Is(err, fs.ErrNotExist) || n < 2 {
+			s.t.Errorf("%v after %d questions", err, n)
+		}
+	})
 	play(t, "|", upstream.AsWritten, func(s *stage) { // of which all say so, they are believed at once
 		s.actors[0].does(fails(0, page))
 		s.actors[1].does(fails(0, page))
