@@ -18,9 +18,11 @@ type cand struct {
 	code       finding.Code
 	weight     weight
 	line       int // its index
+	number     int // its number in the input, from 1
 	end        int // where in the line that is said
 	size       int // how many bytes of the line say it
 	text       string
+	before     string // the line before it
 	host       string
 	mod        module.Version
 	confidence finding.Confidence
@@ -132,6 +134,9 @@ func (t *text) walk(lines []line) cand {
 		if consequence.MatchString(b) && !ofOthers(l.low) || progress.MatchString(b) || variable.MatchString(b) {
 			continue
 		}
+		if low := lower(b); need > vague && warns(low) && !strings.Contains(t.near(i), "server response:") {
+			continue // it is vague at most
+		}
 		c, body := t.at(hits, i, line{text: b, low: lower(b)})
 		skip = max(skip, body)
 		if c.weight < need {
@@ -234,8 +239,11 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 	slices.Sort(hits)
 	hits = slices.Compact(hits)
 	best = cand{line: i, text: l.text, confidence: finding.High}
+	if i > 0 {
+		best.before = t.lines[i-1].text
+	}
 	body = -1
-	warning := strings.HasPrefix(l.low, "warning:") || strings.HasPrefix(l.low, "go: warning:") || strings.HasPrefix(l.low, "warn:")
+	warning := warns(l.low)
 	position, status := false, false
 	for _, h := range hits {
 		r := t.rules[h]
@@ -302,6 +310,10 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 		}
 	}
 	return best, body
+}
+
+func warns(low string) bool {
+	return strings.HasPrefix(low, "warning:") || strings.HasPrefix(low, "go: warning:") || strings.HasPrefix(low, "warn:")
 }
 
 func ofOthers(low string) bool {
@@ -469,7 +481,7 @@ func (t *text) subject(i int, l line) string {
 }
 
 func hostOf(raw string) (host, port, path, query string) {
-	raw = strings.TrimRight(raw, ":,.;)]")
+	raw = strings.TrimRight(finding.Redact(raw), ":,.;)]") // a password with a slash in it would pass for host and port
 	u, err := url.Parse(raw)
 	if err != nil {
 		rest := raw[strings.Index(raw, "://")+3:]
@@ -478,6 +490,9 @@ func hostOf(raw string) (host, port, path, query string) {
 			rest = rest[at+1:]
 		}
 		host, port, _ = strings.Cut(rest, ":")
+		if strings.Trim(port, "0123456789") != "" {
+			return "", "", "/" + path, "" // user and half a password
+		}
 		return host, port, "/" + path, ""
 	}
 	return u.Hostname(), u.Port(), u.Path, u.RawQuery
@@ -870,7 +885,7 @@ func (c cand) result(place finding.Place) Result {
 		return Result{Place: place}
 	}
 	r := Result{
-		Finding: finding.At(c.code, place), Line: finding.OneLine(c.text, maxShown), Number: c.line + 1,
+		Finding: finding.At(c.code, place), Line: finding.OneLine(maskBroken(c.before, c.text), maxShown), Number: c.number,
 		Host: finding.OneLine(c.host, 255), Module: finding.OneLine(c.mod.Path, 255), Version: finding.OneLine(c.mod.Version, 128), Place: place,
 	}
 	if c.code == finding.NotModules {

@@ -80,19 +80,18 @@ func (g *grammar) read(r io.Reader) (Result, error) {
 	var best cand
 	var place finding.Place
 	var chunk []line
-	start, size, fresh := 0, 0, 0
+	size, fresh := 0, 0
 	look := func() {
 		t := &text{grammar: g, lines: chunk}
 		c := t.decide()
 		if place == "" {
 			place = t.place
 		}
-		c.line += start
+		c.number = chunk[c.line].number
 		if c.weight > best.weight {
 			best = c
 		}
 		keep := min(overlap, len(chunk))
-		start += len(chunk) - keep
 		chunk = append(chunk[:0:0], chunk[len(chunk)-keep:]...)
 		size, fresh = 0, 0
 	}

@@ -1,6 +1,9 @@
 package explain
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A matcher finds which of many phrases occur in a line in one pass over it
 // (Aho and Corasick, 1975). Bytes that no phrase has share one class, so that the
@@ -71,11 +74,17 @@ func (m *matcher) grow() {
 // lines of most logs.
 func (m *matcher) in(s string) []int {
 	var hits []int
+	room := 256
 	state := int32(0)
 	for i := range len(s) {
 		state = m.next[int(state)*m.classes+int(m.class[s[i]])]
-		if f := m.found[state]; f != nil && len(hits) < 256 {
+		if f := m.found[state]; f != nil {
 			hits = append(hits, f...)
+			if len(hits) >= room { // a long line has the same few many times
+				slices.Sort(hits)
+				hits = slices.Compact(hits)
+				room = max(room, 2*len(hits))
+			}
 		}
 	}
 	return hits

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -17,6 +18,7 @@ import (
 // is read as several.
 const (
 	maxLine  = 8 << 10
+	maxWord  = 1 << 10 // how far before that a word may begin that is left whole
 	maxChunk = 1 << 20
 )
 
@@ -25,8 +27,8 @@ const (
 type line struct {
 	text string
 	low  string // text with ASCII letters in lower case, so that both have the same offsets
-	// parts is whether the line was longer than maxLine, and goes on in the next.
-	parts bool
+	// number is that of the line of the input which it is, or is a part of, from 1.
+	number int
 }
 
 // A lineReader reads the lines of a text in any of the encodings that logs come
@@ -34,8 +36,12 @@ type line struct {
 type lineReader struct {
 	r       *bufio.Reader
 	buf     []byte
+	rest    int      // how much at the end of buf belongs to the next part of a line
+	halved  bool     // the line before was cut within a word
 	pending []string // lines that one line of the input stood for
 	skipLF  bool     // a CR ended the line before
+	ended   int      // how many lines of the input have ended, by an LF
+	number  int      // of the line that was read last
 }
 
 func newLineReader(r io.Reader) *lineReader {
@@ -70,31 +76,57 @@ func newLineReader(r io.Reader) *lineReader {
 // next gives the next line, or io.EOF after the last one.
 func (l *lineReader) next() (line, error) {
 	for len(l.pending) == 0 {
+		halved := l.halved
 		raw, whole, err := l.raw()
 		if err != nil {
 			return line{}, err
 		}
 		text := clean(raw)
+		if halved {
+			text = halfSecret.ReplaceAllString(text, "***@")
+		}
 		if whole {
 			if inner := unwrapJSON(text); inner != nil {
 				l.pending = inner
 				continue
 			}
 		}
-		return line{text: text, low: lower(text), parts: !whole}, nil
+		return line{text: text, low: lower(text), number: l.number}, nil
 	}
 	text := l.pending[0]
 	l.pending = l.pending[1:]
-	return line{text: text, low: lower(text)}, nil
+	return line{text: text, low: lower(text), number: l.number}, nil
 }
 
-// raw reads up to the next LF, CR or CR LF, or as much of a line as is looked at.
+// halfSecret is the rest of a user and password, the front of which was cut off.
+var halfSecret = regexp.MustCompile(`^[^\s/"']*@`)
+
+// openSecret is a user and the front of a password, the rest of which is cut off.
+// Digits alone are a port.
+var openSecret = regexp.MustCompile(`(://)[^\s/"'@:]*:[^\s/"'@]*[^\s/"'@0-9:.,;)\]][^\s/"'@]*$`)
+
+// brokenSecret is a user and password within which a line was broken.
+var brokenSecret = regexp.MustCompile(`(://)[^\s/"'@]*:[^\s/"'@]*(?: [^\s/"'@]*)?@`)
+
+// maskBroken takes the secrets out of s that have lost their shape where a line was
+// broken; before is the line before it.
+func maskBroken(before, s string) string {
+	if openSecret.MatchString(before) {
+		s = halfSecret.ReplaceAllString(s, "***@")
+	}
+	return openSecret.ReplaceAllString(brokenSecret.ReplaceAllString(s, "${1}***@"), "${1}***")
+}
+
+// raw reads up to the next LF, CR or CR LF, or as much of a line as is looked at,
+// which ends between words if it can: half a password looks like none.
 func (l *lineReader) raw() (b []byte, whole bool, err error) {
-	l.buf = l.buf[:0]
+	l.buf = append(l.buf[:0], l.buf[len(l.buf)-l.rest:]...)
+	l.rest, l.halved = 0, false
 	for {
 		peek, err := l.r.Peek(max(1, min(l.r.Buffered(), maxLine-len(l.buf))))
 		if len(peek) == 0 {
 			if len(l.buf) > 0 && errors.Is(err, io.EOF) {
+				l.number = l.ended + 1
 				return l.buf, true, nil
 			}
 			return nil, false, err
@@ -102,18 +134,29 @@ func (l *lineReader) raw() (b []byte, whole bool, err error) {
 		if l.skipLF && peek[0] == '\n' {
 			l.r.Discard(1)
 			l.skipLF = false
+			l.ended++
 			continue
 		}
 		l.skipLF = false
 		if n := bytes.IndexAny(peek, "\r\n"); n >= 0 {
 			l.skipLF = peek[n] == '\r'
 			l.buf = append(l.buf, peek[:n]...)
+			l.number = l.ended + 1
+			if !l.skipLF {
+				l.ended++
+			}
 			l.r.Discard(n + 1)
 			return l.buf, true, nil
 		}
 		l.buf = append(l.buf, peek...)
 		l.r.Discard(len(peek))
 		if len(l.buf) >= maxLine {
+			l.number = l.ended + 1
+			if n := bytes.LastIndexByte(l.buf[maxLine-maxWord:], ' '); n >= 0 {
+				l.rest = maxWord - n - 1
+				return l.buf[:len(l.buf)-l.rest], false, nil
+			}
+			l.halved = true
 			return l.buf, false, nil
 		}
 	}
