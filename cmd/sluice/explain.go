@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -134,21 +135,22 @@ func (o *explainFlags) check(e *env, cmd *cobra.Command, args []string) error {
 
 // explained is what explain --json prints of one text.
 type explained struct {
-	ID         string   `json:"id,omitempty"`   // of a record
-	File       string   `json:"file,omitempty"` // where the text is from, if there are several
-	Cause      string   `json:"cause"`          // a label, or unknown
-	Code       string   `json:"code"`           // "" if unknown
-	Title      string   `json:"title"`          // what the code means
-	Line       string   `json:"line"`           // the deciding line
-	Number     int      `json:"number"`         // its number in the text, from 1; 0 if there is none
-	Host       string   `json:"host"`
-	Module     string   `json:"module"`
-	Version    string   `json:"version"`
-	Fix        string   `json:"fix"`             // what to do; "" if there is nothing
-	Commands   []string `json:"commands"`        // that do it
-	Confidence string   `json:"confidence"`      // high, medium, low, or none if unknown
-	Place      string   `json:"place"`           // for which the commands are written
-	Error      string   `json:"error,omitempty"` // why the text could not be read
+	// ID is that of a record: a string, or a number as it was written.
+	ID         json.RawMessage `json:"id,omitempty"`
+	File       string          `json:"file,omitempty"` // where the text is from, if there are several
+	Cause      string          `json:"cause"`          // a label, or unknown
+	Code       string          `json:"code"`           // "" if unknown
+	Title      string          `json:"title"`          // what the code means
+	Line       string          `json:"line"`           // the deciding line
+	Number     int             `json:"number"`         // its number in the text, from 1; 0 if there is none
+	Host       string          `json:"host"`
+	Module     string          `json:"module"`
+	Version    string          `json:"version"`
+	Fix        string          `json:"fix"`             // what to do; "" if there is nothing
+	Commands   []string        `json:"commands"`        // that do it
+	Confidence string          `json:"confidence"`      // high, medium, low, or none if unknown
+	Place      string          `json:"place"`           // for which the commands are written
+	Error      string          `json:"error,omitempty"` // why the text could not be read
 }
 
 const causeUnknown = "unknown"
@@ -198,7 +200,7 @@ func runExplain(ctx context.Context, e *env, cmd *cobra.Command, o explainFlags,
 		if code := finding.Code(strings.ToUpper(name)); codeShape.MatchString(name) {
 			if p, ok := finding.PageOf(code); ok {
 				if _, err := os.Stat(name); err != nil {
-					if err := e.showPage(o, p); err != nil {
+					if err := e.showPage(o, p, len(args) > 1); err != nil {
 						return err
 					}
 					continue
@@ -247,13 +249,9 @@ func runExplain(ctx context.Context, e *env, cmd *cobra.Command, o explainFlags,
 func (e *env) explainFile(ctx context.Context, name string) (explain.Result, error) {
 	var in io.Reader = e.stdin
 	if name != "-" {
-		p := name
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(e.dir, p)
-		}
-		f, err := os.Open(p)
+		f, err := e.open(name)
 		if err != nil {
-			return explain.Result{}, &exitError{status: exitMisuse, err: fmt.Errorf("the text cannot be read: %w", err), hint: "give a file, a finding code, or - for stdin"}
+			return explain.Result{}, err
 		}
 		defer f.Close()
 		in = f
@@ -263,6 +261,35 @@ func (e *env) explainFile(ctx context.Context, name string) (explain.Result, err
 		err = fmt.Errorf("the text cannot be read: %w", err)
 	}
 	return r, err
+}
+
+// open opens a file to be read; the error is one of misuse.
+func (e *env) open(name string) (*os.File, error) {
+	p := name
+	if !filepath.IsAbs(p) {
+		p = filepath.Join(e.dir, p)
+	}
+	f, err := os.Open(p)
+	if err == nil {
+		info, statErr := f.Stat()
+		if statErr != nil || !info.IsDir() {
+			return f, nil
+		}
+		f.Close()
+		err = errors.New("it is a directory")
+	}
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err
+	}
+	return nil, &exitError{status: exitMisuse, err: fmt.Errorf("the text of %s cannot be read: %w", shownName(name), err), hint: "give a file, a finding code, or - for stdin"}
+}
+
+// shownName is the name of a file as a terminal may be sent it.
+func shownName(name string) string {
+	if q := strconv.Quote(name); q[1:len(q)-1] != name {
+		return q
+	}
+	return name
 }
 
 // interrupted is a reader that ends with its context, as soon as a read comes back.
@@ -330,9 +357,25 @@ func wordsOf(x explained, f finding.Finding) string {
 
 // record is a line of --records.
 type record struct {
-	ID   string `json:"id"`
-	Log  string `json:"log"`
-	Text string `json:"text"` // in place of log
+	ID   json.RawMessage `json:"id"` // a string or a number
+	Log  string          `json:"log"`
+	Text string          `json:"text"` // in place of log
+}
+
+// id is the ID as it is printed, or nil if there is none.
+func (r record) id() (json.RawMessage, error) {
+	var s string
+	switch {
+	case len(r.ID) == 0 || string(r.ID) == "null":
+		return nil, nil
+	case r.ID[0] == '-' || '0' <= r.ID[0] && r.ID[0] <= '9':
+		return r.ID, nil
+	case json.Unmarshal(r.ID, &s) != nil:
+		return nil, errors.New("its id is neither a string nor a number")
+	case s == "":
+		return nil, nil
+	}
+	return json.Marshal(finding.OneLine(s, 300))
 }
 
 // maxRecord is of how many bytes a line of --records may be.
@@ -346,13 +389,9 @@ func (e *env) explainRecords(ctx context.Context, o explainFlags, args []string)
 	for _, name := range args {
 		in := io.Reader(e.stdin)
 		if name != "-" {
-			p := name
-			if !filepath.IsAbs(p) {
-				p = filepath.Join(e.dir, p)
-			}
-			f, err := os.Open(p)
+			f, err := e.open(name)
 			if err != nil {
-				return &exitError{status: exitMisuse, err: fmt.Errorf("the records cannot be read: %w", err)}
+				return err
 			}
 			defer f.Close()
 			in = f
@@ -366,11 +405,14 @@ func (e *env) explainRecords(ctx context.Context, o explainFlags, args []string)
 				continue
 			}
 			var rec record
-			if err := json.Unmarshal(sc.Bytes(), &rec); err != nil {
-				return misuse("%s: line %d is no JSON object with a log: %w", name, n, err)
+			var err error
+			if err = json.Unmarshal(sc.Bytes(), &rec); err != nil {
+				return misuse("%s: line %d is no JSON object with a log: %w", shownName(name), n, err)
 			}
 			x, _ := o.told(explain.Text(rec.Log + rec.Text))
-			x.ID = finding.OneLine(rec.ID, 300)
+			if x.ID, err = rec.id(); err != nil {
+				return misuse("%s: line %d: %w", shownName(name), n, err)
+			}
 			if x.Code == "" {
 				status = exitNo
 			}
@@ -379,7 +421,7 @@ func (e *env) explainRecords(ctx context.Context, o explainFlags, args []string)
 			}
 		}
 		if err := sc.Err(); err != nil {
-			return fmt.Errorf("%s: after line %d: %w", name, n, err)
+			return fmt.Errorf("%s: after line %d: %w", shownName(name), n, err)
 		}
 	}
 	if status != exitYes {
@@ -423,15 +465,17 @@ func pageOf(p finding.Page) page {
 	return page{string(p.Code), string(p.Cause), p.Cause.Family(), string(p.Severity), p.Title, p.Why, p.Evidence, p.Mend, append([]finding.InPlace{}, p.Fixes...), p.Success}
 }
 
-// showPage prints what the catalogue says of one code.
-func (e *env) showPage(o explainFlags, p finding.Page) error {
+// showPage prints what the catalogue says of one code, which may be one of many.
+func (e *env) showPage(o explainFlags, p finding.Page, many bool) error {
 	if o.place != "" {
 		p.Fixes = slices.DeleteFunc(p.Fixes, func(f finding.InPlace) bool { return f.Place != finding.Place(o.place) })
 	} else if i := slices.IndexFunc(p.Fixes, func(f finding.InPlace) bool { return f.Place == here() }); i > 0 {
 		first := p.Fixes[i]
 		p.Fixes = slices.Insert(slices.Delete(p.Fixes, i, i+1), 0, first)
 	}
-	if o.json {
+	if o.json && many {
+		return writeJSONLine(e.stdout, pageOf(p))
+	} else if o.json {
 		return writeJSON(e, pageOf(p))
 	}
 	var b strings.Builder
@@ -459,6 +503,7 @@ func (e *env) explainRun(ctx context.Context, o explainFlags, args []string) err
 	sig := make(chan os.Signal, 8)
 	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sig)
+	heedBrokenPipe()
 	var kept keeper
 	out, outTap, err := kept.tap(e.stdout)
 	if err != nil {
@@ -520,12 +565,18 @@ type lastFailure struct {
 
 func lastFile(data string) string { return filepath.Join(data, ".sluice", "last-failure.json") }
 
+// secretFlag is a flag whose value is a secret, and that value as the next word.
+var secretFlag = regexp.MustCompile(`(?im)((?:^|[\s"'])--?(?:password|passwd|token|secret|pass|api-?key)[ \t]+["']?)[^\s"']+`)
+
 // keepLast writes what a command printed before it failed where explain --last
 // finds it. Only the user may read it.
 func keepLast(data string, l lastFailure) error {
-	l.Output = finding.Redact(strings.ToValidUTF8(l.Output, "\uFFFD"))
+	l.Output = finding.Redact(secretFlag.ReplaceAllString(strings.ToValidUTF8(l.Output, "\uFFFD"), "${1}***"))
 	for i, a := range l.Command {
 		l.Command[i] = finding.Redact(a)
+		if i > 0 && secretFlag.MatchString(l.Command[i-1]+" x") {
+			l.Command[i] = "***"
+		}
 	}
 	text, err := json.Marshal(l)
 	if err != nil {

@@ -87,6 +87,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	sig := make(chan os.Signal, 8)
 	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sig)
+	heedBrokenPipe()
 
 	l, err := e.load(cmd, runDefaults())
 	if err != nil {
@@ -226,12 +227,18 @@ func localURL(addr net.Addr) string {
 }
 
 // tapAll gives the files that a command writes to: its own where they are terminals,
-// taps elsewhere. Where stdout and stderr are one file they share one tap, so that
-// the order of what is written stays. end waits for what is on its way.
+// files or devices, a tap for a stderr that is a pipe. Where stdout and stderr are one
+// pipe they share one tap, so that the order of what is written stays. end waits for
+// what is on its way.
 func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end func(), err error) {
 	f, isFile := stderr.(*os.File)
-	if isFile && term.IsTerminal(int(f.Fd())) {
-		return e.stdout, stderr, func() {}, nil
+	if isFile {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			s := span{f, info.Size()}
+			return e.stdout, stderr, func() { k.span(s) }, nil
+		} else if err == nil && info.Mode()&os.ModeCharDevice != 0 || term.IsTerminal(int(f.Fd())) {
+			return e.stdout, stderr, func() {}, nil
+		}
 	}
 	w, t, err := k.tap(stderr)
 	if err != nil {
@@ -242,6 +249,10 @@ func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end fu
 	}
 	return e.stdout, w, t.end, nil
 }
+
+// heedBrokenPipe makes a write to a pipe that nobody reads an error, so that it does
+// not end us while a command of ours runs. A child has the signal as it was.
+func heedBrokenPipe() { notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 func sameFile(a, b *os.File) bool {
 	x, errX := a.Stat()

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modsluice/sluice/internal/finding"
+)
+
+// A slowWriter is a reader of our stderr that takes its time with the first piece:
+// longer than is waited for a command that has ended.
+type slowWriter struct {
+	bytes.Buffer
+	begun chan struct{}
+	woken bool
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	if !w.woken {
+		w.woken = true
+		close(w.begun)
+		time.Sleep(2 * tapGrace)
+	}
+	return w.Buffer.Write(p)
+}
+
+func TestASlowReaderGetsAllThatTheCommandWrote(t *testing.T) {
+	var k keeper
+	slow := &slowWriter{begun: make(chan struct{})}
+	w, tp, err := k.tap(slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Repeat("a line of output\n", 3500) // less than a pipe holds, more than one read
+	w.WriteString(all[:100])
+	<-slow.begun
+	w.WriteString(all[100:])
+	tp.end()
+	if slow.String() != all {
+		t.Errorf("%d of %d bytes came through", slow.Len(), len(all))
+	}
+	if string(k.bytes()) != all {
+		t.Errorf("%d of %d bytes were kept", len(k.bytes()), len(all))
+	}
+}
+
+func TestWhatIsKeptOfMuchIsWholeLines(t *testing.T) {
+	var k keeper
+	line := "fetch https://bot:hunter2@git.example.com/a ended\n"
+	for range 3 * maxKept / len(line) {
+		k.add([]byte(line))
+	}
+	for l := range strings.Lines(string(k.bytes())) {
+		if l != line {
+			t.Fatalf("a part of a line was kept: %q", l)
+		}
+	}
+	if n := len(k.bytes()); n < maxKept-2*len(line) || n > maxKept {
+		t.Errorf("%d bytes were kept", n)
+	}
+}
+
+func TestAFlagsSecretIsNotKept(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".sluice"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	err := keepLast(dir, lastFailure{
+		Command: []string{"fetch", "--password", "hunter2", "--api-key", "hunter2", "-v"},
+		Output:  "+ fetch --token hunter2 -v\n+ fetch -password  'hunter2'\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(lastFile(dir))
+	if err != nil || bytes.Contains(text, []byte("hunter2")) || !bytes.Contains(text, []byte(`"-v"`)) {
+		t.Errorf("%s, %v", text, err)
+	}
+	if finding.Redact(string(text)) != string(text) {
+		t.Errorf("not redacted: %s", text)
+	}
+}
