@@ -11,21 +11,28 @@ const timeoutOf = `go: a.example/b@v1.0.0: Get "%s": dial tcp 203.0.113.4:443: i
 // A password loses its shape where a log is broken, by us or by others.
 func TestHalfAPasswordIsNotShown(t *testing.T) {
 	const user, front, back = "https://bot:", "hunTer7", "paSSw0rd"
-	for name, log := range map[string]string{
-		"a slash in it":           fmt.Sprintf(timeoutOf, user+front+"/"+back+"@proxy.example.com/a"),
-		"broken by a line end":    fmt.Sprintf(timeoutOf, user+front+"\n"+back+"@proxy.example.com/a"),
-		"broken, and indented":    fmt.Sprintf(timeoutOf, user+front+" "+back+"@proxy.example.com/a"),
-		"the text ends in it":     "dial tcp 203.0.113.4:443: i/o timeout: Get \"" + user + front,
-		"a line that is too long": strings.Repeat("x", maxLine-len(user+front)) + user + front + back + "@proxy.example.com/a: dial tcp 203.0.113.4:443: i/o timeout",
-		"a line of long words":    strings.Repeat("x ", (maxLine-len(user+front))/2) + " " + user + front + back + "@proxy.example.com/a: dial tcp 203.0.113.4:443: i/o timeout",
+	const end = "@proxy.example.com/a: dial tcp 203.0.113.4:443: i/o timeout"
+	wide := strings.Repeat("wide ", 50) + "\n" // not of a width at which lines are broken
+	for _, tt := range []struct{ name, log, host string }{
+		{"a slash in it", fmt.Sprintf(timeoutOf, user+front+"/"+back+"@proxy.example.com:8443/a"), "proxy.example.com:8443"},
+		{"broken by a line end", fmt.Sprintf(timeoutOf, user+front+"\n"+back+"@proxy.example.com/a"), ""},
+		{"broken in a wide text", wide + "fetching " + user + front + "\n" + back + end, ""},
+		{"broken by a space", fmt.Sprintf(timeoutOf, user+front+" "+back+"@proxy.example.com/a"), ""},
+		{"the text ends in it", "dial tcp 203.0.113.4:443: i/o timeout: Get \"" + user + front, ""},
+		{"a line that is too long", strings.Repeat("x", maxLine-len(user+front)) + user + front + back + end, ""},
+		{"one cut behind digits", strings.Repeat("x", maxLine-len(user+"12")) + user + "12" + back + end, ""},
+		{"a line of short words", strings.Repeat("x ", maxLine/2-10) + user + front + back + end, "proxy.example.com"},
 	} {
-		r := Text(log)
+		r := Text(tt.log)
 		if !r.Known() {
-			t.Errorf("%s: unknown", name)
+			t.Errorf("%s: unknown", tt.name)
+		}
+		if tt.host != "" && r.Host != tt.host {
+			t.Errorf("%s: the host is %q", tt.name, r.Host)
 		}
 		for _, s := range append([]string{r.Line, r.Host, r.Module, r.Mend}, r.Fix...) {
 			if strings.Contains(s, front) || strings.Contains(s, back) {
-				t.Errorf("%s: shown is %q", name, s)
+				t.Errorf("%s: shown is %q", tt.name, s)
 			}
 		}
 	}
@@ -51,6 +58,13 @@ func TestLinesAreCountedAsInTheFile(t *testing.T) {
 		if r := Text(before + timeout); r.Number != 3 || !strings.Contains(r.Line, "i/o timeout") {
 			t.Errorf("%s: line %d, %q", name, r.Number, r.Line)
 		}
+	}
+}
+
+func TestALineInJSONHasTheNumberOfTheObject(t *testing.T) {
+	r := Text("a\n{\"log\":\"x\\ny\\ndial tcp 203.0.113.4:443: i/o timeout\"}\nb\n")
+	if r.Number != 2 || r.Cause != "connect-timeout" {
+		t.Errorf("%q by line %d", r.Cause, r.Number)
 	}
 }
 
