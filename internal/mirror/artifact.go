@@ -567,6 +567,7 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 			return upstream.Abort(err)
 		}
 		sp = newSpool(p, a.Size)
+		sp.doubted = route.Chain != nil && route.Chain.Doubted(src, req)
 		// What is at hand is verified in no time, and clients need not begin with
 		// bytes that may have to be taken back.
 		if sp.local = src == route.Local; !sp.local {

@@ -18,6 +18,7 @@ type spool struct {
 	scratch bool  // p will never be stored
 	linked  bool  // p has the source's own file, without a copy
 	local   bool  // it comes from the Route's Local, and is published once it is verified
+	doubted bool  // its source is not proven, so clients begin only when it is verified
 	total   int64 // as the source announced, or -1
 
 	have     int64 // bytes that can be read
@@ -125,7 +126,7 @@ func (f *flight) readAt(sp *spool, b []byte, off int64) (int, error) {
 
 // large reports whether sp is worth following before it is verified. f.mu is held.
 func (sp *spool) large() bool {
-	return sp.total > smallZip || sp.total < 0 && sp.have > smallZip
+	return !sp.doubted && (sp.total > smallZip || sp.total < 0 && sp.have > smallZip)
 }
 
 // limit is how far a client may read that was told of size bytes (-1: of none).

@@ -162,6 +162,7 @@ type sourceHealth struct {
 	lies   map[string]note        // by module path
 	lacks  map[module.Version]gap // versions that others have
 	behind note                   // when its list last went backwards
+	proven bool                   // a zip of it was verified since it last lied
 
 	off      bool
 	offUntil time.Time // zero: for good
@@ -373,6 +374,13 @@ func (h *Health) resting(src Source) bool {
 	return false
 }
 
+// proven reports whether a zip of src was found right since it last lied.
+func (h *Health) proven(src Source) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.of(src).proven
+}
+
 // ErrSwitchedOff says that somebody has taken the source out of use.
 var ErrSwitchedOff = errors.New("it is switched off")
 
@@ -462,6 +470,12 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	}
 	missing := errors.Is(e.err, fs.ErrNotExist)
 	se, _ := errors.AsType[*Error](e.err)
+	switch {
+	case e.lie != nil:
+		s.proven = false
+	case e.err == nil && !e.left && ask == AskZip:
+		s.proven = true
+	}
 	switch {
 	case errors.Is(e.err, ErrLimited): // our own doing
 	case e.left:

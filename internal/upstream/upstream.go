@@ -283,6 +283,22 @@ func (c *Chain) Resting(req goproxy.Request) bool {
 	return resting
 }
 
+// Doubted reports whether a zip of src is better not handed on before it is
+// verified: no zip of it was found right yet, or none since it lied, and a mirror
+// may stand in for it, which what a client has already would prevent.
+func (c *Chain) Doubted(src Source, req goproxy.Request) bool {
+	if c.Health == nil || c.Health.proven(src) {
+		return false
+	}
+	list := c.steps(req)
+	for i, s := range list[:len(list)-1] {
+		if s.src == src {
+			return s.onward && isMirror(src) && isMirror(list[i+1].src)
+		}
+	}
+	return false
+}
+
 // Names lists the sources in order.
 func (c *Chain) Names() []string {
 	var l []string

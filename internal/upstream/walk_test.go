@@ -961,6 +961,39 @@ func TestAChainRestsWhereNobodyMayStandIn(t *testing.T) {
 	}
 }
 
+func TestTheFirstZipOfASourceIsDoubtedWhereAnotherMayStandIn(t *testing.T) {
+	play(t, "|", upstream.AsWritten, func(s *stage) {
+		req := s.req(goproxy.Zip)
+		doubted := func(i int, want bool, when string) {
+			s.t.Helper()
+			if got := s.chain.Doubted(s.actors[i], req); got != want {
+				s.t.Errorf("%s is doubted: %t, %s", s.actors[i].name, got, when)
+			}
+		}
+		doubted(0, true, "before anything came")
+		doubted(1, false, "for whom nobody stands in")
+		s.ask(goproxy.Mod)
+		doubted(0, true, "after a .mod")
+		s.ask(goproxy.Zip)
+		doubted(0, false, "after a good zip")
+		_, err := s.chain.Fetch(s.t.Context(), s.req(goproxy.Zip), func(_ context.Context, src upstream.Source, a *upstream.Answer) error {
+			if src.Name() == "a" {
+				return lie{errors.New("wrong bytes")}
+			}
+			return nil
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		doubted(0, true, "after a lie")
+	})
+	play(t, ",", upstream.AsWritten, func(s *stage) {
+		if s.chain.Doubted(s.actors[0], s.req(goproxy.Zip)) {
+			s.t.Error("a is doubted though nobody may stand in for it")
+		}
+	})
+}
+
 func TestNoSourceIsLeftBusy(t *testing.T) {
 	play(t, "||", upstream.AsWritten, func(s *stage) {
 		s.actors[0].does(hangs)

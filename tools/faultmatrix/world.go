@@ -41,6 +41,7 @@ const (
 	asked       = 8                    // modules whose lists the updating client asks for
 	latency     = 5 * time.Millisecond // of a well source, for each answer
 	startBudget = 20 * time.Second     // for a server to be there
+	stopBudget  = 3 * time.Second      // for one to stop by itself
 	// failTimeout is sources.timeout and sources.connect where a build must fail: a client whose
 	// gatekeeper is silent waits that long, and more would measure nothing.
 	failTimeout = "250ms"
@@ -196,7 +197,16 @@ func (m *matrix) start(t *scope, args, env []string, said io.Writer) (end chan s
 	t.must(cmd.Start())
 	end = make(chan struct{})
 	go func() { defer close(end); cmd.Wait() }()
-	kill = sync.OnceFunc(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); <-end })
+	kill = sync.OnceFunc(func() {
+		// What a client has may not be stored yet: that is done before it stops.
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		select {
+		case <-end:
+		case <-time.After(stopBudget):
+		}
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-end
+	})
 	t.Cleanup(kill)
 	return end, kill
 }
