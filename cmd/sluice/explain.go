@@ -605,7 +605,7 @@ func (e *env) explainLast(cmd *cobra.Command, o explainFlags) error {
 	text, err := readEnd(lastFile(l.Data), 8*maxKept)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &exitError{status: exitNo, err: errors.New("sluice run has kept no failed command here"),
-			hint: "it keeps what a command printed if that does not go to a terminal; else write sluice explain --run -- COMMAND"}
+			hint: "it keeps what a command printed to a pipe or a file; else write sluice explain --run -- COMMAND"}
 	} else if err != nil {
 		return fmt.Errorf("the last failure cannot be read: %w", err)
 	}
