@@ -12,9 +12,6 @@ type weight int
 
 const (
 	none weight = iota
-	// aside is what another program than go or its helpers failed at, or what only
-	// follows from something else.
-	aside
 	// vague fits a module problem, but other things as well.
 	vague
 	// header announces what a following line says more exactly.
