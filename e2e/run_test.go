@@ -161,12 +161,13 @@ func TestRunShowsABarOnATerminalAndPlainLinesElsewhere(t *testing.T) {
 		t.Fatalf("status %d\n%s", status, s.said)
 	}
 	text := s.said.String()
-	for _, want := range []string{`\r\x1b\[Ksluice: \[ {30}\] 0/\d+ files, 0 KiB`, `\[=+ *\] \d+/\d+ files`, `\x1b\[Ksluice: \d+ files fetched ahead, .* in \d`, `size \d+\r\n$`} {
+	for _, want := range []string{`\r\x1b\[Ksluice: \[ {30}\] 0/\d+ files, 0 KiB`, `\[=+ *\] \d+/\d+ files`, `\x1b\[Ksluice: (\d+ files fetched ahead, .* in \d|\d+ of \d+ files are here; the others come)`, `size \d+\r\n$`} {
 		if !regexp.MustCompile(want).MatchString(text) {
 			t.Errorf("nothing like %s in\n%q", want, text)
 		}
 	}
-	if left, _, _ := strings.Cut(text[strings.LastIndex(text, "\x1b[K"):], "\n"); !strings.Contains(left, "fetched ahead") {
+	left, _, _ := strings.Cut(text[strings.LastIndex(text, "\x1b[K"):], "\n")
+	if !strings.Contains(left, "fetched ahead") && !strings.Contains(left, "the others come") { // a slow machine starts the command first
 		t.Errorf("a bar is left above the command's own words: %q", left)
 	}
 	checkNothingLeft(t, env)
