@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,8 @@ type Server struct {
 	c        Config
 	settings atomic.Pointer[Settings]
 	inFlight atomic.Int64
+	stopping atomic.Bool // Serve is to end
+	wires    sync.Map    // of *wire, without values: the connections that are open
 }
 
 // New makes a Server.
@@ -115,11 +118,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		IdleTimeout:       s.c.Idle,
 		ErrorLog:          slog.NewLogLogger(s.c.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, newConn(c))
+			return context.WithValue(ctx, connKey{}, connOf(c))
 		},
+		ConnState: connState,
 	}
 	done := make(chan error, 1)
-	go func() { done <- hs.Serve(ln) }()
+	go func() { done <- hs.Serve(s.wired(ln)) }()
 	select {
 	case err := <-done:
 		return err
@@ -128,6 +132,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.c.Log.Info("stopping; requests under way may finish", slog.Int64("requests", s.inFlight.Load()))
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
+	s.retire()
 	if err := hs.Shutdown(stop); err != nil {
 		s.c.Log.Warn("requests cut off", slog.Int64("requests", s.inFlight.Load()))
 		hs.Close()

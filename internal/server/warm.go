@@ -30,6 +30,7 @@ var (
 type face struct {
 	ctype, etag, length []string
 	kind                string
+	head                []byte // status line and header, but for what differs each time
 }
 
 // warm answers a request from memory, if it is a plain one for something that is
@@ -71,23 +72,40 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method == http.MethodGet {
 		n, err = w.Write(a.Bytes)
 	}
-	took := time.Since(start).Round(time.Microsecond)
+	s.warmed(a, f, hit{id, r.RemoteAddr, r.Method == http.MethodGet, n, start, err})
+	return true
+}
+
+// A hit is what became of an answer from memory.
+type hit struct {
+	id, client string
+	get        bool // GET, else HEAD
+	bytes      int  // of the body, that went out
+	start      time.Time
+	err        error // of the connection
+}
+
+// warmed tells of an answer from memory.
+func (s *Server) warmed(a *mirror.Warm, f *face, h hit) {
+	took := time.Since(h.start).Round(time.Microsecond)
 	l := Line{
-		ID: id, Client: r.RemoteAddr, Method: r.Method, Status: http.StatusOK, Bytes: int64(n), Took: took, Kind: f.kind,
+		ID: h.id, Client: h.client, Method: http.MethodGet, Status: http.StatusOK, Bytes: int64(h.bytes), Took: took, Kind: f.kind,
 		Module: a.Request.Module.Path, Version: a.Request.Module.Version, Outcome: "hit", Source: a.Source,
+	}
+	if !h.get {
+		l.Method = http.MethodHead
 	}
 	level := slog.LevelInfo
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(h.err, os.ErrDeadlineExceeded):
 		l.Err = fmt.Sprintf("the client took nothing for %v", s.c.Stall)
 		level = slog.LevelWarn
-	case err != nil:
+	case h.err != nil:
 		l.Err = "the client left"
 	case s.c.Watch != nil:
-		s.c.Watch.Hit(start, took)
+		s.c.Watch.Hit(h.start, took)
 	}
 	s.logLine(level, l)
-	return true
 }
 
 var acceptRanges = []string{"bytes"}
@@ -115,6 +133,10 @@ func faceOf(a *mirror.Warm) *face {
 	}
 	kind := a.Request.Kind
 	f := &face{ctype: contentTypes[kind], etag: []string{a.ETag}, length: []string{strconv.Itoa(len(a.Bytes))}, kind: kind.String()}
+	f.head = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: %d\r\nContent-Type: %s\r\nEtag: %s\r\nX-Content-Type-Options: nosniff\r\n", len(a.Bytes), f.ctype[0], a.ETag)
+	if a.Time.IsZero() {
+		f.head = append(f.head, "Cache-Control: "+maxAge+"\r\n"...)
+	}
 	var p any = f
 	a.Face.Store(&p)
 	return f
@@ -137,19 +159,27 @@ func (s *Server) youngFor(age time.Duration) string {
 // A conn is what is known of a client's connection.
 type conn struct {
 	c      net.Conn
-	client string
+	remote string // address and port
+	client string // address
 	who    atomic.Pointer[mirror.Client]
-	until  atomic.Int64 // the write deadline that was set last, in Unix nanoseconds
+	told   bool         // until is set when anybody sets a write deadline
+	until  atomic.Int64 // the write deadline in force, in Unix nanoseconds; 0 if there is none
 }
 
 type connKey struct{}
 
 func newConn(c net.Conn) *conn {
-	a := c.RemoteAddr().String()
-	if host, _, err := net.SplitHostPort(a); err == nil {
-		a = host
+	k := new(conn)
+	k.init(c)
+	return k
+}
+
+func (c *conn) init(of net.Conn) {
+	c.c, c.remote = of, of.RemoteAddr().String()
+	c.client = c.remote
+	if host, _, err := net.SplitHostPort(c.remote); err == nil {
+		c.client = host
 	}
-	return &conn{c: c, client: a}
 }
 
 // clientOf is the client whose connection it is, for look-ahead.
@@ -165,10 +195,8 @@ func (c *conn) clientOf(s *Server) *mirror.Client {
 // roll gives the client another stall time, or up to a quarter more: it costs a
 // timer, so it is done when the last one has come near.
 func (c *conn) roll(now time.Time, stall time.Duration) {
-	if until := c.until.Load(); until-now.UnixNano() < int64(stall) {
-		d := now.Add(stall + stall/4)
-		c.until.Store(d.UnixNano())
-		c.c.SetWriteDeadline(d)
+	if !c.told || c.until.Load()-now.UnixNano() < int64(stall) {
+		c.c.SetWriteDeadline(now.Add(stall + stall/4))
 	}
 }
 
