@@ -620,9 +620,13 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	w.ended(t, e)
 	missing := errors.Is(e.err, fs.ErrNotExist)
 	delete(w.round, t.i)
-	if !missing && isMirror(src) {
+	if isMirror(src) {
 		se, _ := errors.AsType[*Error](e.err)
 		switch {
+		case missing:
+			if se != nil && se.page { // among those in trouble, it may be in trouble, too
+				w.odd++
+			}
 		case passing(e.err):
 			w.fresh = w.fresh || !t.v.known
 			if t.v.known {

@@ -913,24 +913,26 @@ func TestMirrorsThatAreEachInTroubleOfTheirOwnAreAskedOnceMore(t *testing.T) {
 			}
 		})
 	}
-	play(t, "|", upstream.AsWritten, func(s *stage) { // also where the trouble of one is no news
-		s.actors[1].does(fails(0, upstream.Error{Source: "b", Stage: upstream.StageBody, Err: errors.New("reset")}))
-		s.actors[0].does(fails(0, odd))
-		for range 5 {
-			s.ask(goproxy.Info)
-		}
-		s.actors[0].times()
-		n := 0
-		s.actors[0].does(func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
-			if n++; n == 1 {
-				return fails(0, odd)(ctx, req)
+	for _, odd := range []upstream.Error{odd, upstream.Page(upstream.Error{Stage: upstream.StageHTTP, Status: 404})} {
+		play(t, "|", upstream.AsWritten, func(s *stage) { // also where the trouble of one is no news
+			s.actors[1].does(fails(0, upstream.Error{Source: "b", Stage: upstream.StageBody, Err: errors.New("reset")}))
+			s.actors[0].does(fails(0, odd))
+			for range 5 {
+				s.ask(goproxy.Info)
 			}
-			return answers(0)(ctx, req)
+			s.actors[0].times()
+			n := 0
+			s.actors[0].does(func(ctx context.Context, req goproxy.Request) (*upstream.Answer, error) {
+				if n++; n == 1 {
+					return fails(0, odd)(ctx, req)
+				}
+				return answers(0)(ctx, req)
+			})
+			if by, _, err := s.ask(goproxy.Info); by != "a" {
+				s.t.Errorf("%q, %v; a has it the second time", by, err)
+			}
 		})
-		if by, _, err := s.ask(goproxy.Info); by != "a" {
-			s.t.Errorf("%q, %v; a has it the second time", by, err)
-		}
-	})
+	}
 }
 
 func TestAChainRestsWhereNobodyMayStandIn(t *testing.T) {
