@@ -110,7 +110,7 @@ const (
 // All access goes through an os.Root: no symbolic link leads out of DIR.
 type Disk struct {
 	dir  string // absolute
-	root *os.Root
+	root *rootDir
 	opts Options
 
 	hot   hotLayer
@@ -162,8 +162,10 @@ func OpenDisk(dir string, o Options) (*Disk, error) {
 	if err := os.MkdirAll(abs, 0o777); err != nil {
 		return nil, fmt.Errorf("store: the directory %s cannot be made, choose another or make it for this user: %w", abs, err)
 	}
-	root, err := os.OpenRoot(abs)
+	var root *rootDir
+	top, err := os.OpenRoot(abs)
 	if err == nil {
+		root = newRootDir(top)
 		_, err = readDir(root, ".")
 	}
 	if err != nil {
@@ -1190,7 +1192,7 @@ func (d *Disk) Probe() error {
 }
 
 // syncParent is syncDir for the directory of name; one that is gone needs none.
-func syncParent(root *os.Root, name string) error {
+func syncParent(root *rootDir, name string) error {
 	if err := syncDir(root, path.Dir(name)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -1198,7 +1200,7 @@ func syncParent(root *os.Root, name string) error {
 }
 
 // readDir lists a directory, in no order.
-func readDir(root *os.Root, dir string) ([]fs.DirEntry, error) {
+func readDir(root *rootDir, dir string) ([]fs.DirEntry, error) {
 	f, err := root.Open(dir)
 	if err != nil {
 		return nil, err
@@ -1209,7 +1211,7 @@ func readDir(root *os.Root, dir string) ([]fs.DirEntry, error) {
 
 // readNames lists the names in a directory, in no order: all, or with n > 0 no
 // more than n. It looks at none of them, as readDir does.
-func readNames(root *os.Root, dir string, n int) ([]string, error) {
+func readNames(root *rootDir, dir string, n int) ([]string, error) {
 	f, err := root.Open(dir)
 	if err != nil {
 		return nil, err
@@ -1223,7 +1225,7 @@ func readNames(root *os.Root, dir string, n int) ([]string, error) {
 }
 
 // readSmall reads a file of ours, and of one that has grown beyond max no more.
-func readSmall(root *os.Root, name string, max int64) ([]byte, error) {
+func readSmall(root *rootDir, name string, max int64) ([]byte, error) {
 	f, err := root.Open(name)
 	if err != nil {
 		return nil, err

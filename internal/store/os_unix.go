@@ -37,7 +37,7 @@ func tryLock(f *os.File) (bool, error) {
 }
 
 // syncDir makes the names in dir survive a crash, where the file system knows how.
-func syncDir(root *os.Root, dir string) error {
+func syncDir(root *rootDir, dir string) error {
 	f, err := root.Open(dir)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func tryLock(f *os.File) (bool, error) {
 
 // syncDir does nothing: NTFS keeps the names in its journal, and a directory
 // cannot be synced.
-func syncDir(*os.Root, string) error { return nil }
+func syncDir(*rootDir, string) error { return nil }
 
 func space(dir string) (free, total int64, err error) {
 	p, err := windows.UTF16PtrFromString(dir)

@@ -133,7 +133,7 @@ func (d *Disk) setAside(ev Evidence, name string, put func(body string) error) e
 	return errors.Join(syncDir(d.root, dir), syncDir(d.root, quarantineDir))
 }
 
-func writeSync(root *os.Root, name string, data []byte) error {
+func writeSync(root *rootDir, name string, data []byte) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
