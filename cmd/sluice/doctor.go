@@ -59,8 +59,9 @@ func newDoctor(e *env) *cobra.Command {
 		Short: "Find out whether modules can be had from here, and if not, why",
 		Long: `Doctor checks the way of a module from the settings to its checksum: what is in force
 and what hides what, the name, the connection, the encryption and the answers of each
-source, the checksum database, and the machine. It says in one sentence what is wrong,
-and what mends it, and then what else it saw. It changes nothing.
+source, the checksum database, the machine, and the project with its go.work, vendor
+directory, Dockerfiles and CI files. It says in one sentence what is wrong, and what
+mends it, and then what else it saw. It changes nothing.
 
 It asks the sources and the checksum database that the settings name, and no others,
 for one module that the go.mod here requires; for none if there is no go.mod, unless
@@ -406,15 +407,6 @@ func (e *env) project(s *doctor.Subject) {
 		replaced := map[string]bool{}
 		for _, r := range f.Replace {
 			replaced[r.Old.Path] = true
-			if r.New.Version == "" {
-				at := filepath.FromSlash(r.New.Path)
-				if !filepath.IsAbs(at) {
-					at = filepath.Join(dir, at)
-				}
-				if _, err := os.Stat(at); err != nil {
-					s.Lost = append(s.Lost, r.New.Path)
-				}
-			}
 		}
 		s.Sums, err = readGoSum(strings.TrimSuffix(name, ".mod") + ".sum")
 		if err != nil {

@@ -40,12 +40,9 @@ type Subject struct {
 	Project  string   // its go.mod; "" if there is none
 	// Selected are the versions that go.mod requires and no replace touches, and Sums what
 	// go.sum says of the zips.
-	Selected []module.Version
-	Sums     map[module.Version]string
-	// ProjectErr says why go.mod cannot be read, and Lost lists the directories that it
-	// replaces modules by and that are not there.
-	ProjectErr error
-	Lost       []string
+	Selected   []module.Version
+	Sums       map[module.Version]string
+	ProjectErr error // why go.mod or go.sum cannot be read
 
 	// GoVersion runs the go command, for its version; it fails if there is none.
 	GoVersion func(ctx context.Context) (string, error)
@@ -80,6 +77,7 @@ func (s *Subject) Checks() []Check {
 	machine("cached", "modules in the cache", s.cached)
 	machine("disk", "disk", func(context.Context) Outcome { return s.disk() })
 	checks = append(checks, Check{ID: "project.gomod", Group: "Project", Title: "go.mod", Run: func(context.Context, Seen) Outcome { return s.gomod() }})
+	checks = append(checks, s.projectChecks()...)
 	return append(checks, s.supply()...)
 }
 
@@ -506,8 +504,6 @@ func (s *Subject) gomod() Outcome {
 		return Outcome{State: NA, Text: "there is no go.mod here, so no module is asked for; --reference asks for one that everybody has"}
 	case s.ProjectErr != nil:
 		return s.mean(Fail, finding.GoModParse, s.Project, finding.OneLine(s.ProjectErr.Error(), 300))
-	case len(s.Lost) > 0:
-		return s.mean(Fail, finding.ReplaceProblem, s.Project, "it replaces modules by directories that are not there: "+strings.Join(s.Lost, ", "))
 	case s.Module.Path == "":
 		return Outcome{State: OK, Text: s.Project + " requires nothing that goes to the proxies"}
 	}

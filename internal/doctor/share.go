@@ -55,9 +55,9 @@ var (
 	goVersion = regexp.MustCompile(`^go1(\.[0-9]{1,3}){0,2}(rc[0-9]+)?$`)
 )
 
-// goSettings are the words that About may have as they are.
+// goSettings are the words that About may have as they are: everybody has those.
 var goSettings = []string{"GOPROXY", "GOPROXY=off", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOSUMDB", "GOINSECURE", "GOFLAGS", "GOAUTH", "GOENV", "GOVCS", "GOTOOLCHAIN",
-	"GO111MODULE", "GOMODCACHE", "GOPATH", "HOME", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "git"}
+	"GO111MODULE", "GOWORK", "GOMODCACHE", "GOPATH", "HOME", "NETRC", "Dockerfile", ".dockerignore", ".gitlab-ci.yml", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "git"}
 
 // Share makes of r what can be shown to others. program and system are the caller's
 // own words.

@@ -444,7 +444,6 @@ func TestAProblemOfTheMachineIsFound(t *testing.T) {
 		{"no git, which nobody needs", func(s *Subject) { s.HasGit = false }, "well"},
 		{"no git for a private module", func(s *Subject) { s.HasGit, s.NoProxy = false, "doctor.test" }, "broken SL-VCS-001"},
 		{"a go.mod that cannot be read", func(s *Subject) { s.ProjectErr = errors.New("go.mod:3: unknown directive") }, "broken SL-MOD-004"},
-		{"a directory that is not there", func(s *Subject) { s.Lost = []string{"../fork"} }, "broken SL-MOD-005"},
 		{"a clock before the program was built", func(s *Subject) { s.Built = time.Now().Add(72 * time.Hour) }, "impaired SL-TLS-005"},
 		{"a configuration with a mistake", func(s *Subject) { s.Mistakes = []error{errors.New("listen: no")} }, "broken SL-ENV-002"},
 		{"a forward proxy that is none", func(s *Subject) { s.Getenv = env("HTTPS_PROXY", "http://[::1") }, "broken SL-FWD-002"},

@@ -96,6 +96,13 @@ const (
 	GoModParse         Code = "SL-MOD-004"
 	ReplaceProblem     Code = "SL-MOD-005"
 	NoModule           Code = "SL-MOD-006" // outside the module or workspace
+	ReplaceIgnored     Code = "SL-MOD-007" // in a module that is not the one that is built
+	WorkspaceBroken    Code = "SL-MOD-008" // go.work contradicts what is on the disk, or itself
+
+	RecipeNoSum      Code = "SL-BLD-001" // of an image or CI: without go.mod or go.sum
+	RecipeNoGit      Code = "SL-BLD-002"
+	RecipeWeak       Code = "SL-BLD-003" // modules come, but less well than they could
+	RecipeNotPrivate Code = "SL-BLD-004" // it does not know the private patterns
 
 	ToolchainDownload Code = "SL-TOOL-001"
 	ToolchainTooOld   Code = "SL-TOOL-002"
@@ -663,6 +670,48 @@ var entries = [...]Entry{
 		Why:   "There is no go.mod here, go.work does not list this directory, or GO111MODULE=off.",
 		Mend:  "go to the directory of the module, make one, or list it in go.work",
 		Fix:   []string{"go env GOMOD GOWORK GO111MODULE", "go work use ."},
+	},
+	{
+		Code: ReplaceIgnored, Cause: CauseReplaceDirectiveProblem, Severity: Fail,
+		Title: "a module works only with a replace line that does not hold here",
+		Why:   "Replace lines hold in the module that is built, and in no other: those of a dependency are not read.",
+		Mend:  "put the replace, or a version that was really released, into your own go.mod",
+		Fix:   []string{"go mod edit -replace MODULE=FORK@VERSION", "go get MODULE@latest"},
+	},
+	{
+		Code: WorkspaceBroken, Cause: CauseNoModuleOrWorkspace, Severity: Fail,
+		Title: "the workspace is not in order",
+		Why:   "The file go.work names a directory without a go.mod, contradicts a module of its own, or is not where GOWORK says.",
+		Mend:  "see which file is in force and mend it, or build without it",
+		Fix:   []string{"go env GOWORK", "export GOWORK=off"},
+	},
+	{
+		Code: RecipeNoSum, Cause: CauseNeedsGoModTidy, Severity: Warn,
+		Title: "an image is built without the go.mod or go.sum of the project",
+		Why:   "What is not copied, or is left out by .dockerignore, cannot hold downloads to the committed checksums.",
+		Mend:  "copy go.mod and go.sum before modules are downloaded",
+		Fix:   []string{"grep -n go. .dockerignore"},
+	},
+	{
+		Code: RecipeNoGit, Cause: CauseGitMissingBinary, Severity: Warn,
+		Title: "an image fetches private modules, and has no git",
+		Why:   "What goes past the proxies comes by git, which small base images do not have.",
+		Mend:  "install git before modules are downloaded",
+		Fix:   []string{"sudo apk add --no-cache git"},
+	},
+	{
+		Code: RecipeWeak, Cause: CauseGoEnvMalformed, Severity: Warn,
+		Title: "a build recipe obtains modules in a weaker way than it could",
+		Why:   "GOPROXY=direct, -mod=mod or a cache key without go.sum makes builds slow, or lets them drift from what is committed.",
+		Mend:  "go to the line that is named, and leave the setting out or narrow it",
+		Fix:   []string{"go env GOPROXY GOFLAGS"},
+	},
+	{
+		Code: RecipeNotPrivate, Cause: CauseProxy404410, Severity: Warn,
+		Title: "an image build asks public proxies for private modules",
+		Why:   "GOPRIVATE is set here and not in the image, so the names of private modules go out, and are not found.",
+		Mend:  "set GOPRIVATE in the image too",
+		Fix:   []string{"go env -w GOPRIVATE=PATTERN"},
 	},
 	{
 		Code: ToolchainDownload, Cause: CauseToolchainDownloadFail, Severity: Fail,

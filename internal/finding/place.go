@@ -256,6 +256,13 @@ var written = map[Code]map[Place][]string{
 		Dockerfile: {"RUN apk add --no-cache git", "RUN apt-get update && apt-get install -y git"},
 		GitLab:     {"before_script: [ 'apk add --no-cache git || (apt-get update && apt-get install -y git)' ]"},
 	},
+	RecipeNoSum: {
+		Dockerfile: {"COPY go.mod go.sum ./"},
+	},
+	RecipeNoGit: {
+		PowerShell: {"winget install --id Git.Git"},
+		GitHub:     {"- run: sudo apt-get install -y git"},
+	},
 	CacheDenied: {
 		Dockerfile: {"ENV GOMODCACHE=/tmp/gomod GOCACHE=/tmp/gocache", "RUN --mount=type=cache,target=/go/pkg/mod go mod download"},
 		GitLab:     {`variables: { GOMODCACHE: "$CI_PROJECT_DIR/.cache/mod", GOCACHE: "$CI_PROJECT_DIR/.cache/build" }`},
