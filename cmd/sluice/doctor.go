@@ -23,6 +23,7 @@ import (
 
 	"github.com/modsluice/sluice/internal/config"
 	"github.com/modsluice/sluice/internal/doctor"
+	"github.com/modsluice/sluice/internal/explain"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
 	"github.com/modsluice/sluice/internal/goproxy"
@@ -65,7 +66,8 @@ mends it, and then what else it saw. It changes nothing.
 
 It asks the sources and the checksum database that the settings name, and no others,
 for one module that the go.mod here requires; for none if there is no go.mod, unless
---reference allows ` + reference.Path + `. What would come by version control is not tried.
+--reference allows ` + reference.Path + `. Private modules that go.mod requires are tried at
+their hosts, by git and without asking for a password; other version control is not.
 
 All checks together take 8 s at most, or 30 s with --deep, which is about as patient
 as the go command. What has not ended by then is called incomplete, never well.
@@ -256,6 +258,21 @@ func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Err
 		return nil, err
 	}
 	e.project(s)
+	s.Environ, s.Findable = e.environ, e.findable
+	s.PrivateNet = func(host string, login bool) *upstream.Net {
+		c := upstream.NetConfig{
+			Connect: p.connect, Timeout: p.answer, Proxy: http.ProxyFromEnvironment, Named: []string{host + ":443", host + ":80"},
+			UserAgent: "sluice/" + version(), Wrap: s.Notes.Wrap,
+		}
+		if login {
+			c.Authorization = e.netrc(settings, host)
+		}
+		return nets.net(c)
+	}
+	s.Explain = func(text string) (finding.Code, string) {
+		r := explain.Text(text)
+		return r.Code, r.Line
+	}
 	if s.Module.Path == "" && s.Project == "" && ref {
 		s.Module = reference
 	}

@@ -333,7 +333,7 @@ func (r *Report) judge() {
 }
 
 // Links are the names of the links, in the order in which a module passes them.
-var Links = []string{"settings", "machine", "name", "forward proxy", "connection", "encryption", "answer", "modules", "checksums"}
+var Links = []string{"settings", "machine", "name", "forward proxy", "connection", "encryption", "answer", "version control", "modules", "checksums"}
 
 // chain is the state of each link, for the way that the first finding is about.
 func (r *Report) chain() []Link {

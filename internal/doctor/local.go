@@ -19,6 +19,7 @@ import (
 	"github.com/modsluice/sluice/internal/goenv"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/store"
+	"github.com/modsluice/sluice/internal/upstream"
 )
 
 // A Subject is what is examined: everything that the settings name, and nothing
@@ -48,7 +49,15 @@ type Subject struct {
 	GoVersion func(ctx context.Context) (string, error)
 	HasGo     bool
 	HasGit    bool
-	Built     time.Time // when this program was built; zero if that is not known
+	// Environ is what git and ssh run with, Findable reports whether a program is in its
+	// PATH, and PrivateNet makes the connections to the host of private modules, with or
+	// without the login that the go command would send there. Explain is what an output of git means,
+	// and the line that shows it. Without the last three, less is told.
+	Environ    []string
+	Findable   func(program string) bool
+	PrivateNet func(host string, login bool) *upstream.Net
+	Explain    func(text string) (code finding.Code, line string)
+	Built      time.Time // when this program was built; zero if that is not known
 
 	Limits Limits
 	Notes  *Notebook // in Wrap of all Nets
@@ -70,6 +79,7 @@ func (s *Subject) Checks() []Check {
 	setting("patterns", "private patterns", s.patterns)
 	setting("verification", "verification", s.verification)
 	setting("forward", "forward proxy variables", s.forwardVariables)
+	setting("goauth", "GOAUTH", s.goauth)
 	machine("go", "go command", s.goCommand)
 	machine("git", "git", func(context.Context) Outcome { return s.git() })
 	machine("home", "home directory", func(context.Context) Outcome { return s.home() })
@@ -78,7 +88,7 @@ func (s *Subject) Checks() []Check {
 	machine("disk", "disk", func(context.Context) Outcome { return s.disk() })
 	checks = append(checks, Check{ID: "project.gomod", Group: "Project", Title: "go.mod", Run: func(context.Context, Seen) Outcome { return s.gomod() }})
 	checks = append(checks, s.projectChecks()...)
-	return append(checks, s.supply()...)
+	return slices.Concat(checks, s.supply(), s.privateChecks())
 }
 
 // from says where a value is from, and what it hides.

@@ -534,7 +534,10 @@ func (s *Subject) toolchain(p *project, seen Seen) Outcome {
 
 // cachedToolchain reports whether the module cache has a toolchain.
 func (s *Subject) cachedToolchain(name string) bool {
-	dir := s.Settings.Get("GOMODCACHE").Value
-	m := module.Version{Path: "golang.org/toolchain", Version: "v0.0.1-" + name + "." + runtime.GOOS + "-" + runtime.GOARCH}
+	return cachedZip(s.Settings.Get("GOMODCACHE").Value, module.Version{Path: "golang.org/toolchain", Version: "v0.0.1-" + name + "." + runtime.GOOS + "-" + runtime.GOARCH})
+}
+
+// cachedZip reports whether the module cache in dir has the zip of a version.
+func cachedZip(dir string, m module.Version) bool {
 	return filepath.IsAbs(dir) && !missing(filepath.Join(dir, "cache", "download", filepath.FromSlash(goproxy.Request{Kind: goproxy.Zip, Module: m}.Path())))
 }

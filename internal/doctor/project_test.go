@@ -173,7 +173,7 @@ func FuzzVendored(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		v := parseVendored(text)
 		for _, m := range v.list {
-			if m.Path == "" || v.version[m.Path] == "" {
+			if _, ok := v.version[m.Path]; !ok || m.Path == "" {
 				t.Errorf("%q lists %v", text, m)
 			}
 		}

@@ -115,9 +115,10 @@ func TestWhatBreaksModulesInCIIsFound(t *testing.T) {
 func FuzzRecipes(f *testing.F) {
 	f.Add("# escape=`\nFROM golang:1.24 AS a\nRUN <<A <<B\nx\nA\ny\nB\nCOPY [\"a\", \"b\"]\nENV A=b \\\n# c\n GOSUMDB=off\n", "**/*.go\n!a[b-c]?\\*\n[\n", "  - { GOPROXY: \"direct\" }\nkey: x\nuses: actions/cache@v4\n")
 	f.Add("FROM --platform=x\nFROM $A:${B:-c}@sha256:1\nRUN\nRUN go build", "!\n/\n..", "'GOFLAGS=-mod=mod' export GOPROXY='")
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, docker, ignore, ci string) {
 		s := &Subject{Place: finding.Terminal, NoProxy: "git.corp.example"}
-		p := &project{dir: t.TempDir()}
+		p := &project{dir: dir}
 		mod, err := modfile.Parse("go.mod", []byte("module example.com/app\ngo 1.24\nrequire git.corp.example/x v1.0.0\n"), nil)
 		if err != nil {
 			t.Fatal(err)

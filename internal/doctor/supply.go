@@ -101,6 +101,11 @@ func (x noting) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	begin := time.Now()
 	resp, err := x.rt.RoundTrip(r)
+	if note, ok := r.Context().Value(pageKey{}).(*pageNote); ok && err == nil {
+		if note.status = resp.StatusCode; note.status >= 400 {
+			resp.StatusCode = http.StatusOK // its body is wanted all the same
+		}
+	}
 	// A cache hands out old dates; it adds an Age where it is honest.
 	if err == nil && resp.Header.Get("Age") == "" {
 		if date, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil {

@@ -385,3 +385,25 @@ func FuzzSumDB(f *testing.F) {
 		}
 	})
 }
+
+func TestGOVCSDecidesByTheFirstPatternThatMatches(t *testing.T) {
+	const private = Patterns("git.corp.example,*.internal.example")
+	for _, tt := range []struct {
+		govcs, path, vcs string
+		want             bool
+	}{
+		{"", "git.corp.example/a", "svn", true},
+		{"", "example.com/a", "git", true},
+		{"", "example.com/a", "svn", false},
+		{"private:hg", "git.corp.example/a", "git", false},
+		{"private:hg", "example.com/a", "git", true},
+		{"public:off", "example.com/a", "git", false},
+		{"example.com/a:all, public:off", "example.com/a/b", "svn", true},
+		{"git.corp.example: git | hg ,private:off", "git.corp.example/a", "hg", true},
+		{"git.corp.example:git,private:off", "x.internal.example/a", "git", false},
+	} {
+		if got := AllowsVCS(tt.govcs, private, tt.path, tt.vcs); got != tt.want {
+			t.Errorf("GOVCS=%s allows %s for %s: %v", tt.govcs, tt.vcs, tt.path, got)
+		}
+	}
+}

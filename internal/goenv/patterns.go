@@ -213,3 +213,33 @@ func CheckVCS(s string) error {
 	}
 	return nil
 }
+
+// AllowsVCS reports whether GOVCS, which govcs is the value of, allows a version control
+// system for a module. private are the patterns of GOPRIVATE, which decide what counts
+// as private. A value that CheckVCS refuses decides nothing: the go command stops at it.
+func AllowsVCS(govcs string, private Patterns, path, vcs string) bool {
+	for item := range strings.SplitSeq(govcs+",private:all,public:git|hg", ",") {
+		pattern, list, _ := strings.Cut(item, ":")
+		match := false
+		switch pattern = strings.TrimSpace(pattern); pattern {
+		case "":
+			continue
+		case "private":
+			match = private.Match(path)
+		case "public":
+			match = !private.Match(path)
+		default:
+			match = Patterns(pattern).Match(path)
+		}
+		if !match {
+			continue
+		}
+		for allowed := range strings.SplitSeq(list, "|") {
+			if allowed = strings.TrimSpace(allowed); allowed == vcs || allowed == "all" {
+				return true
+			}
+		}
+		return false
+	}
+	return false
+}

@@ -1,0 +1,84 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modsluice/sluice/internal/modtest"
+)
+
+// What sluice doctor says of a private module is what the go command then meets.
+func TestDoctorKnowsWhetherTheGoCommandGetsPrivateModules(t *testing.T) {
+	modtest.GitNeed(t, "go", "git")
+	for name, tt := range map[string]struct {
+		netrc  string // password in it; "" is no file
+		auth   bool
+		doctor string
+	}{
+		"open to all":              {doctor: "impaired SL-ENV-005"}, // which is that of GOSUMDB=off below
+		"a login":                  {netrc: "s3cret", auth: true, doctor: "impaired SL-ENV-005"},
+		"no login":                 {auth: true, doctor: "broken SL-VCS-003"},
+		"a login that was changed": {netrc: "0ld", auth: true, doctor: "broken SL-VCS-004"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := modtest.GitServer(t)
+			r := g.Repo(modtest.GitHost + "/team/lib")
+			r.Commit("main", map[string]string{"go.mod": "module " + r.Root + "\n", "lib.go": "package lib\n"})
+			r.Tag("v1.0.0", "main")
+			if tt.auth {
+				g.RequireAuth("joe", "s3cret")
+			}
+			home := t.TempDir()
+			dir := filepath.Join(home, "app")
+			files := map[string]string{"app/go.mod": "module app.test\n\ngo 1.24\n\nrequire " + r.Root + " v1.0.0\n", "tree/x": ""}
+			if tt.netrc != "" {
+				files[".netrc"] = "machine " + modtest.GitHost + " login joe password " + tt.netrc + "\n"
+			}
+			for name, text := range files {
+				name = filepath.Join(home, name)
+				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			env := append(g.Environ(), "HOME="+home, "GIT_CONFIG_NOSYSTEM=1", "GOPATH="+filepath.Join(home, "go"), "GOCACHE="+filepath.Join(home, "cache"), "GOENV=off", "GOTOOLCHAIN=local",
+				"GOFLAGS=-modcacherw", "GOPROXY=file://"+filepath.Join(home, "tree"), "GOPRIVATE="+modtest.GitHost, "GOSUMDB=off")
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, program, "doctor", "--json")
+			cmd.Env, cmd.Dir = env, dir
+			out, err := cmd.Output()
+			var report struct {
+				Verdict  string
+				Findings []struct{ Code string }
+			}
+			if jerr := json.Unmarshal(out, &report); jerr != nil {
+				t.Fatalf("doctor: %v, %v: %s", err, jerr, out)
+			}
+			said := report.Verdict
+			if len(report.Findings) > 0 {
+				said += " " + report.Findings[0].Code
+			}
+			if said != tt.doctor || strings.Contains(string(out), "s3cret") || strings.Contains(string(out), "0ld") {
+				t.Errorf("doctor says %s, want %s, in\n%s", said, tt.doctor, out)
+			}
+			if others := g.Refused(); len(others) > 0 {
+				t.Errorf("other hosts were asked: %q", others)
+			}
+			cmd = exec.CommandContext(ctx, "go", "mod", "download")
+			cmd.Env, cmd.Dir = env, dir
+			if out, err := cmd.CombinedOutput(); (err == nil) != strings.HasPrefix(tt.doctor, "impaired") {
+				t.Errorf("the go command: %v\n%s", err, out)
+			}
+		})
+	}
+}
