@@ -84,8 +84,12 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 	}{
 		{name: "the name does not exist", bad: "http://nosuch.test", code: "SL-DNS-001"},
 		{name: "the resolver refuses", bad: "http://a.elsewhere.example", code: "SL-DNS-001"},
-		{name: "the resolver is silent", bad: "http://live.test", dns: droppedAddr, code: "SL-DNS-001"},
-		{name: "the resolver is not there", bad: "http://live.test", dns: closedAddr, code: "SL-DNS-001"},
+		{name: "the resolver is silent", bad: "http://live.test", dns: droppedAddr, code: "SL-DNS-001", doctor: "broken SL-DNS-004"},
+		{name: "the resolver is not there", bad: "http://live.test", dns: closedAddr, code: "SL-DNS-001", doctor: "broken SL-DNS-004"},
+		{name: "the first name server is silent", bad: "http://live.test", dns: droppedAddr + "\nnameserver 127.0.0.1", doctor: "impaired SL-DNS-004"},
+		{name: "the second name server is silent", bad: "http://live.test", dns: "127.0.0.1\nnameserver " + droppedAddr},
+		{name: "a search domain has every name", bad: "http://live.test", dns: "127.0.0.1\nsearch wild.test\noptions ndots:9", code: "SL-NET-002", doctor: "broken SL-DNS-007"},
+		{name: "search domains that have no name", bad: "http://live.test", dns: "127.0.0.1\nsearch a.test b.test\noptions ndots:9"},
 		{name: "the resolver lies", bad: "http://lie.test", code: "SL-SRC-007"},
 		{name: "nobody listens", bad: "http://closed.test", code: "SL-NET-002"},
 		{name: "packets are dropped", bad: "http://dropped.test", code: "SL-NET-001"},
@@ -202,7 +206,7 @@ func newNetwork(t *testing.T) *network {
 	run("ip route add unreachable " + nowhereAddr + "/32")
 	run("nft add table inet t && nft 'add chain inet t in { type filter hook input priority 0; }' && " +
 		"nft add rule inet t in ip daddr " + droppedAddr + " drop && nft add rule inet t in ip6 daddr " + dropped6 + " drop")
-	args := []string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file=", "--local=/test/"}
+	args := []string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file=", "--local=/test/", "--address=/wild.test/" + closedAddr}
 	for name, addr := range map[string]string{"live": liveAddr, "lie": liarAddr, "closed": closedAddr, "dropped": droppedAddr, "nowhere": nowhereAddr, "six": dropped6, "both": liveAddr} {
 		args = append(args, "--host-record="+name+".test,"+addr)
 	}

@@ -55,6 +55,7 @@ var reference = module.Version{Path: "golang.org/x/text", Version: "v0.3.0"}
 
 func newDoctor(e *env) *cobra.Command {
 	var asJSON, all, deep, ref, compare bool
+	doh := resolverFlag{}
 	cmd := &cobra.Command{
 		Use:   "doctor [--compare GOOD BAD]",
 		Short: "Find out whether modules can be had from here, and if not, why",
@@ -68,6 +69,7 @@ It asks the sources and the checksum database that the settings name, and no oth
 for one module that the go.mod here requires; for none if there is no go.mod, unless
 --reference allows ` + reference.Path + `. Private modules that go.mod requires are tried at
 their hosts, by git and without asking for a password; other version control is not.
+Names are asked of the name servers of this machine, and of the one of --doh.
 
 All checks together take 8 s at most, or 30 s with --deep, which is about as patient
 as the go command. What has not ended by then is called incomplete, never well.
@@ -103,6 +105,7 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 	cmd.MarkFlagFilename("report", "html", "txt")
 	cmd.Flags().BoolVar(&ref, "reference", false, "without a go.mod, ask for "+reference.Path)
 	cmd.Flags().BoolVar(&compare, "compare", false, "say what differs between two reports printed with --json, and check nothing")
+	cmd.Flags().Var(&doh, "doh", "also ask this resolver for the names of the sources, and compare: https://HOST/PATH or tls://HOST:PORT")
 	e.configFlags(cmd, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if compare {
@@ -112,7 +115,7 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 		if deep {
 			p = deepPatience
 		}
-		return runDoctor(cmd.Context(), e, cmd, p, asJSON, all, ref)
+		return runDoctor(cmd.Context(), e, cmd, p, doh, asJSON, all, ref)
 	}
 	return cmd
 }
@@ -146,7 +149,7 @@ func (e *env) compareReports(good, bad string, asJSON bool) error {
 	return err
 }
 
-func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, asJSON, all, ref bool) error {
+func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, doh resolverFlag, asJSON, all, ref bool) error {
 	l, err := e.load(cmd, nil)
 	var mistakes config.Errors
 	if err != nil && (l == nil || !errors.As(err, &mistakes) || slices.ContainsFunc(mistakes, func(m config.Error) bool { return strings.HasPrefix(m.Where, "--") })) {
@@ -156,7 +159,7 @@ func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, asJS
 		note := time.AfterFunc(waitNote, func() { e.say("still waiting for answers, %v at most", p.all) })
 		defer note.Stop()
 	}
-	r, err := e.examine(ctx, l, mistakes, p, ref)
+	r, err := e.examine(ctx, l, mistakes, p, doh, ref)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -220,14 +223,14 @@ func (e *env) writeReport(r *doctor.Report, file string) error {
 }
 
 // examine makes the checks of doctor for a configuration, which may have mistakes.
-func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Errors, p patience, ref bool) (*doctor.Report, error) {
+func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Errors, p patience, doh resolverFlag, ref bool) (*doctor.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.all)
 	defer cancel()
 	begin := time.Now()
 	settings := e.goSettings(ctx)
 	s := &doctor.Subject{
 		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Built: built(),
-		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer}, Notes: &doctor.Notebook{},
+		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
 		GoVersion: func(ctx context.Context) (string, error) {
 			goCmd, err := origin.FindGo(e.getenv("PATH"))
 			if err != nil {
@@ -251,6 +254,13 @@ func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Err
 	}
 	if len(s.Mistakes) > 0 {
 		chain = nil // it is not known who is named
+	}
+	var err error
+	if s.Names, err = e.names(doh); err != nil {
+		return nil, err
+	}
+	if dns, ok := s.Names.Opinion.(*upstream.DNS); ok {
+		defer dns.CloseIdleConnections()
 	}
 	nets := &examined{}
 	defer nets.close()
@@ -330,6 +340,9 @@ func (e *env) subjects(s *doctor.Subject, nets *examined, l *config.Loaded, chai
 				c.Authorization = e.netrc(s.Settings, u.Host)
 			}
 			src.URL, src.Net = u, nets.net(c)
+			if c.Resolver != nil {
+				src.Resolver = l.SourceOf(entry.URL).Resolver
+			}
 			hs := upstream.NewHTTPSource(src.Net, u)
 			src.From = hs
 			if !db.Off && db.URL == "" {
@@ -493,7 +506,7 @@ func built() time.Time {
 // tellDoctor says below a failed command what is wrong on the way to modules, or that
 // nothing is any more. Where that cannot be told it says nothing.
 func (e *env) tellDoctor(ctx context.Context, l *config.Loaded) {
-	r, err := e.examine(ctx, l, nil, patient, false)
+	r, err := e.examine(ctx, l, nil, patient, resolverFlag{}, false)
 	switch {
 	case err != nil || ctx.Err() != nil:
 	case r.Verdict == doctor.Broken:

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,6 +62,12 @@ type Subject struct {
 
 	Limits Limits
 	Notes  *Notebook // in Wrap of all Nets
+	Names  Names
+	// PublicRoots are the authorities that everybody trusts; nil: nothing is compared with
+	// them.
+	PublicRoots func() *x509.CertPool
+
+	census census
 }
 
 // Checks lists the checks of a subject, in the order of the way of a module.

@@ -57,7 +57,8 @@ var (
 
 // goSettings are the words that About may have as they are: everybody has those.
 var goSettings = []string{"GOPROXY", "GOPROXY=off", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOSUMDB", "GOINSECURE", "GOFLAGS", "GOAUTH", "GOENV", "GOVCS", "GOTOOLCHAIN",
-	"GO111MODULE", "GOWORK", "GOMODCACHE", "GOPATH", "HOME", "NETRC", "Dockerfile", ".dockerignore", ".gitlab-ci.yml", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "git"}
+	"GO111MODULE", "GOWORK", "GOMODCACHE", "GOPATH", "HOME", "NETRC", "Dockerfile", ".dockerignore", ".gitlab-ci.yml", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy",
+	"NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "git"}
 
 // Share makes of r what can be shown to others. program and system are the caller's
 // own words.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -37,7 +38,9 @@ type Source struct {
 	Net   *upstream.Net   // its connections; nil of what is no HTTP source
 	URL   *url.URL        // nil of what is no HTTP source
 	From  upstream.Source // nil of direct and off
-	Sums  checksum.Remote // the checksum database as the source mirrors it; nil where it is not asked for it
+	// Resolver is who looks its names up; "" is this machine's resolver.
+	Resolver string
+	Sums     checksum.Remote // the checksum database as the source mirrors it; nil where it is not asked for it
 }
 
 // A SumDB is the checksum database that the go command checks against.
@@ -251,6 +254,7 @@ type way struct {
 	id, group string
 	net       *upstream.Net
 	url       *url.URL
+	resolver  string // who looks names up for it; "" is this machine's
 	needs     []string
 	after     []string
 	// gate says before each step why it is not needed; nil: it is.
@@ -319,17 +323,7 @@ func (s *Subject) steps(w way) []Check {
 			if ip, err := netip.ParseAddr(host); err == nil {
 				return Outcome{State: NA, Text: "it is an address", Fact: []netip.Addr{ip}}
 			}
-			ctx, cancel := context.WithTimeout(ctx, s.Limits.Lookup)
-			defer cancel()
-			addrs, err := w.net.Lookup(ctx, source, host)
-			if err != nil {
-				return s.failed(err, about)
-			}
-			var texts []string
-			for _, a := range addrs[:min(len(addrs), 4)] {
-				texts = append(texts, a.String())
-			}
-			return Outcome{State: OK, Text: strings.Join(texts, ", "), Fact: addrs}
+			return s.lookup(ctx, w, source)
 		}),
 		check("connect", "connection", "connection", needing(direct, w.id+".name"), func(ctx context.Context, seen Seen) Outcome {
 			if !direct {
@@ -345,8 +339,8 @@ func (s *Subject) steps(w way) []Check {
 			case w.url.Scheme != "https":
 				return Outcome{State: NA, Text: "the source is asked over http"}
 			}
-			addr, _ := seen[w.id+".connect"].Fact().(netip.AddrPort)
-			return s.handshake(ctx, w, host, source, addr)
+			addrs, _ := seen[w.id+".connect"].Fact().(reached)
+			return s.handshake(ctx, w, host, source, addrs)
 		}),
 	}
 }
@@ -360,6 +354,7 @@ func (s *Subject) connect(ctx context.Context, w way, host, source string, addrs
 	}
 	type end struct {
 		addr netip.AddrPort
+		own  netip.Addr // ours, where it connected
 		took time.Duration
 		err  error
 	}
@@ -374,14 +369,18 @@ func (s *Subject) connect(ctx context.Context, w way, host, source string, addrs
 				begin := time.Now()
 				p, err := netip.ParseAddrPort(net.JoinHostPort(a.String(), port))
 				var conn net.Conn
+				var own netip.Addr
 				if err == nil {
 					if conn, err = w.net.Connect(ctx, source, p); err == nil {
+						if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+							own, _ = netip.AddrFromSlice(local.IP)
+						}
 						conn.Close()
 					}
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				ends[four] = append(ends[four], end{p, time.Since(begin), err})
+				ends[four] = append(ends[four], end{p, own, time.Since(begin), err})
 			})
 		}
 	}
@@ -409,18 +408,25 @@ func (s *Subject) connect(ctx context.Context, w way, host, source string, addrs
 	switch {
 	case works(four) && six != nil && !works(six) && !absent(six):
 		out := s.mean(Warn, finding.IPv6Broken, w.url.Host, fmt.Sprintf("IPv4: %s; IPv6: %s", say(four), say(six)))
-		out.Fact = four.addr
+		out.Fact = reached{four.addr}
 		return out
 	case works(four) && six != nil && !works(six):
-		return Outcome{State: OK, Text: say(four) + "; there is no IPv6 here", Fact: four.addr}
+		return Outcome{State: OK, Text: say(four) + "; there is no IPv6 here", Fact: reached{four.addr}}
 	case works(four) && works(six):
-		return Outcome{State: OK, Text: say(four) + ", " + say(six), Fact: four.addr}
+		both := reached{six.addr, four.addr}
+		if six.own.IsPrivate() != six.addr.Addr().IsPrivate() { // RFC 6724: then IPv4 comes first
+			both = reached{four.addr, six.addr}
+		}
+		return Outcome{State: OK, Text: say(four) + ", " + say(six), Fact: both}
 	case works(four):
-		return Outcome{State: OK, Text: say(four), Fact: four.addr}
+		return Outcome{State: OK, Text: say(four), Fact: reached{four.addr}}
 	case works(six):
-		return Outcome{State: OK, Text: say(six), Fact: six.addr}
+		return Outcome{State: OK, Text: say(six), Fact: reached{six.addr}}
 	}
 	e := cmp.Or(four, six)
+	if absent(four) && six != nil && !absent(six) { // there is no IPv4 here
+		e = six
+	}
 	if e == nil {
 		return Outcome{State: Unknown, Text: "there is no address to connect to"}
 	}
@@ -430,50 +436,7 @@ func (s *Subject) connect(ctx context.Context, w way, host, source string, addrs
 	case four == nil && absent(six):
 		return s.mean(Fail, finding.IPv6Broken, w.url.Host, say(six))
 	}
-	return s.failed(e.err, w.url.Host)
-}
-
-// signed is what a handshake showed of a certificate that is not trusted.
-type signed struct{ host, issuer string }
-
-func (s *Subject) handshake(ctx context.Context, w way, host, source string, addr netip.AddrPort) Outcome {
-	if !addr.IsValid() {
-		return Outcome{State: Unknown, Text: "there is no address to connect to"}
-	}
-	conn, err := w.net.Connect(ctx, source, addr)
-	if err != nil {
-		return s.failed(err, w.url.Host)
-	}
-	begin := time.Now()
-	chain, err := w.net.Handshake(ctx, source, conn, host)
-	issuer := ""
-	if len(chain) > 0 {
-		last := chain[len(chain)-1]
-		issuer = finding.OneLine(cmp.Or(strings.Join(last.Issuer.Organization, " "), last.Issuer.CommonName), 80)
-	}
-	if err == nil {
-		return Outcome{State: OK, Text: fmt.Sprintf("signed by %q, until %s, in %s", issuer, chain[0].NotAfter.UTC().Format(time.DateOnly), short(time.Since(begin)))}
-	}
-	out := s.failed(err, w.url.Host)
-	switch out.Finding.Code {
-	case finding.SourceTLSUnknownCA:
-		out.Text = fmt.Sprintf("the certificate is signed by %q, which is not trusted here", issuer)
-		out.Fact = signed{host, issuer}
-	case finding.SourceTLSExpired:
-		c := chain[0]
-		for _, x := range chain {
-			if now := time.Now(); now.After(x.NotAfter) || now.Before(x.NotBefore) {
-				c = x
-				break
-			}
-		}
-		out.Text = fmt.Sprintf("the certificate is valid from %s to %s, and the clock here says %s", stamp(c.NotBefore), stamp(c.NotAfter), stamp(time.Now()))
-		out.Finding.Confidence = finding.Medium // until the clock is known
-	}
-	if isLie(host, addr.Addr()) {
-		return s.mean(Fail, finding.DNSHijackOrPortal, w.url.Host, fmt.Sprintf("the name leads to %s, which cannot be its own: %s", addr.Addr(), out.Text))
-	}
-	return out
+	return s.fakeIP(s.failed(e.err, w.url.Host), w.url, e.addr.Addr())
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
@@ -540,8 +503,17 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 		return ""
 	}
 	named := s.Module.Path + "@" + s.Module.Version
-	first := Check{ID: id + ".answer", Group: group, Title: "answer", Link: "answer", Needs: needs}
-	first.Run = func(ctx context.Context, _ Seen) Outcome {
+	var after []string
+	look := func(ctx context.Context, _ Seen) context.Context { return ctx }
+	if src.URL != nil {
+		after = []string{id + ".name"}
+		look = func(ctx context.Context, seen Seen) context.Context {
+			return knowing(ctx, seen[id+".name"], src.URL.Hostname())
+		}
+	}
+	first := Check{ID: id + ".answer", Group: group, Title: "answer", Link: "answer", Needs: needs, After: after}
+	first.Run = func(ctx context.Context, seen Seen) Outcome {
+		ctx = look(ctx, seen)
 		begin := time.Now()
 		if s.Module.Path == "" {
 			p, ok := src.From.(interface {
@@ -575,7 +547,8 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 	}
 	checks := []Check{first}
 	more := func(name, title string, kind goproxy.Kind, limit int64, judge func(data []byte) error) {
-		checks = append(checks, Check{ID: id + "." + name, Group: group, Title: title, Link: "modules", Needs: []string{first.ID}, Run: func(ctx context.Context, seen Seen) Outcome {
+		checks = append(checks, Check{ID: id + "." + name, Group: group, Title: title, Link: "modules", Needs: []string{first.ID}, After: after, Run: func(ctx context.Context, seen Seen) Outcome {
+			ctx = look(ctx, seen)
 			if s.Module.Path == "" {
 				return Outcome{State: NA, Text: "there is no module to ask it for"}
 			}
@@ -608,7 +581,8 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 		}
 		return nil
 	})
-	checks = append(checks, Check{ID: id + ".sumdb", Group: group, Title: "checksum database through it", Link: "checksums", Needs: []string{first.ID}, Run: func(ctx context.Context, seen Seen) Outcome {
+	checks = append(checks, Check{ID: id + ".sumdb", Group: group, Title: "checksum database through it", Link: "checksums", Needs: []string{first.ID}, After: after, Run: func(ctx context.Context, seen Seen) Outcome {
+		ctx = look(ctx, seen)
 		if o := s.noSums(); o != nil {
 			return *o
 		}
@@ -711,6 +685,7 @@ func (onlyHead) SwapFile(string, []byte, []byte) error { return nil }
 func (s *Subject) supply() []Check {
 	var checks []Check
 	var all, tls, sums, answers []string // IDs
+	var hosts []way
 	needs := []string{"settings.goproxy", "settings.config"}
 	for i, src := range s.Sources {
 		if src.From == nil {
@@ -720,7 +695,8 @@ func (s *Subject) supply() []Check {
 		group := src.Entry.Name()
 		end := needs
 		if src.URL != nil {
-			w := way{id: id, group: group, net: src.Net, url: src.URL, needs: needs}
+			w := way{id: id, group: group, net: src.Net, url: src.URL, resolver: src.Resolver, needs: needs}
+			hosts = append(hosts, w)
 			checks = append(checks, s.steps(w)...)
 			end = w.end()
 			tls = append(tls, w.tls())
@@ -789,15 +765,23 @@ func (s *Subject) supply() []Check {
 		if s.SumDB.Net != nil {
 			checks = append(checks, s.steps(w)...)
 			tls = append(tls, w.tls())
+			hosts = append(hosts, w)
 		}
 		end := w.end()
 		if s.SumDB.Net == nil {
 			end = needs[1:]
 		}
-		answer := Check{ID: w.id + ".answer", Group: w.group, Title: "answer", Link: "checksums", Needs: end, After: slices.Concat(all, sums)}
+		name := w.id + ".name"
+		if s.SumDB.Net == nil {
+			name = needs[1]
+		}
+		answer := Check{ID: w.id + ".answer", Group: w.group, Title: "answer", Link: "checksums", Needs: end, After: slices.Concat(all, sums, []string{name})}
 		answer.Run = func(ctx context.Context, seen Seen) Outcome {
 			if o := gate(seen); o != nil {
 				return *o
+			}
+			if s.SumDB.URL != nil {
+				ctx = knowing(ctx, seen[name], s.SumDB.URL.Hostname())
 			}
 			out := s.sums(ctx, s.SumDB.Direct, s.sumAbout())
 			if out.State == Fail {
@@ -811,6 +795,11 @@ func (s *Subject) supply() []Check {
 	checks = append(checks, Check{ID: "supply.checksums", Group: "Supply line", Title: "modules can be verified", Link: "checksums", Needs: needs[1:], After: slices.Concat(ways, answers), Run: func(_ context.Context, seen Seen) Outcome {
 		return s.verified(seen, sums, ways)
 	}})
+	var before []string
+	for _, c := range checks {
+		before = append(before, c.ID)
+	}
+	checks = append(checks, s.names(hosts, before)...)
 	checks = append(checks, Check{ID: "machine.interception", Group: "Machine", Title: "one authority for all", Link: "encryption", After: tls, Run: func(_ context.Context, seen Seen) Outcome { return s.intercepted(seen) }})
 	checks = append(checks, Check{ID: "machine.clock", Group: "Machine", Title: "clock", Link: "machine", After: slices.Concat(tls, answers, ways), Run: func(_ context.Context, seen Seen) Outcome { return s.clock(seen) }})
 	return checks
@@ -930,25 +919,34 @@ func (s *Subject) verified(seen Seen, mirrors, ways []string) Outcome {
 }
 
 // intercepted sees that one authority, which is not trusted, signed the certificates
-// of hosts that have nothing to do with each other.
+// of hosts that have nothing to do with each other, or that these have one key.
 func (s *Subject) intercepted(seen Seen) Outcome {
-	hosts, rows := map[string][]string{}, map[string][]string{}
+	type sign struct{ what, text string }
+	hosts, rows := map[sign][]string{}, map[sign][]string{}
 	for id, r := range seen {
-		if f, ok := r.Fact().(signed); ok && f.issuer != "" && !slices.Contains(hosts[f.issuer], f.host) {
-			hosts[f.issuer] = append(hosts[f.issuer], f.host)
-			rows[f.issuer] = append(rows[f.issuer], id)
-		}
-	}
-	for issuer, names := range hosts {
-		if len(names) < 2 {
+		f, ok := r.Fact().(signed)
+		if !ok || f.issuer == "" {
 			continue
 		}
-		slices.Sort(names)
-		out := s.mean(Fail, finding.SourceTLSUnknownCA, names[0], fmt.Sprintf("%q, which is not trusted here, signed the certificates of %s: something on the way replaces them", issuer, strings.Join(names, " and ")))
-		out.Subject, out.Explains = strings.Join(names, ", "), rows[issuer]
-		return out
+		by := sign{f.issuer, fmt.Sprintf("%q, which is not trusted here, signed the certificates of", f.issuer)}
+		key := sign{string(f.key[:]), "one key is in the certificates, not trusted here, of"}
+		for _, x := range []sign{by, key} {
+			if !slices.Contains(hosts[x], f.host) {
+				hosts[x] = append(hosts[x], f.host)
+				rows[x] = append(rows[x], id)
+			}
+		}
 	}
-	return Outcome{State: NA, Text: "nothing points to replaced certificates"}
+	found := slices.SortedFunc(maps.Keys(hosts), func(a, b sign) int { return cmp.Or(len(hosts[b])-len(hosts[a]), cmp.Compare(a.text, b.text)) })
+	if len(found) == 0 || len(hosts[found[0]]) < 2 {
+		return Outcome{State: NA, Text: "nothing points to replaced certificates"}
+	}
+	names, text := hosts[found[0]], found[0].text
+	slices.Sort(names)
+	out := s.mean(Fail, finding.SourceTLSUnknownCA, names[0], fmt.Sprintf("%s %s: something on the way replaces them%s", text, strings.Join(names, " and "), inspector(found[0].what)))
+	out.Subject, out.Explains = strings.Join(names, ", "), rows[found[0]]
+	s.install(&out, s.Getenv("SSL_CERT_FILE"))
+	return out
 }
 
 // maxSkew is how wrong a clock may be before it is called so.

@@ -50,6 +50,8 @@ type scene struct {
 	roots  *x509.CertPool
 	time   time.Time // that certificates are checked by; zero is now
 	way    func(*http.Request) (*url.URL, error)
+	// resolver looks names up in place of the scene.
+	resolver upstream.Resolver
 
 	mu    sync.Mutex // guards the following
 	hosts map[string]bool
@@ -104,7 +106,7 @@ func named(name string, srv *modtest.Server) string {
 func (s *scene) subject() *Subject {
 	s.t.Helper()
 	home := s.t.TempDir()
-	chain := strings.NewReplacer("SOURCE", named("source", s.source), "LIED", named("lied.example.com", s.source), "DEAD", "http://127.0.0.1:1").Replace(s.chain)
+	chain := strings.NewReplacer("SOURCE", named("source", s.source), "LIED", named("lied.example.com", s.source), "PUBLIC", named("proxy.example.com", s.source), "OTHER", named("other.example.com", s.source), "SHORT", named("goproxy", s.source), "DEAD", "http://127.0.0.1:1").Replace(s.chain)
 	settings := goenv.Load(append(slices.Clone(s.env), "HOME="+home, "USERPROFILE="+home, "GOPROXY="+chain, "GOMODCACHE="+filepath.Join(home, "mod")), nil, "", "")
 	sub := &Subject{
 		Settings: settings, Getenv: func(string) string { return "" }, Place: finding.Terminal, Module: s.mod, HasGo: true, HasGit: true, Project: "go.mod",
@@ -123,6 +125,9 @@ func (s *scene) subject() *Subject {
 	}
 	if !s.time.IsZero() {
 		c.TLS.Time = func() time.Time { return s.time }
+	}
+	if s.resolver != nil {
+		c.Resolver = s.resolver
 	}
 	n := upstream.NewNet(c)
 	s.t.Cleanup(n.Close)

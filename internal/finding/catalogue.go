@@ -7,6 +7,13 @@ const (
 	SourceForbiddenAddress Code = "SL-DNS-002" // a public name or redirect led to a private address
 	DNSHijackOrPortal      Code = "SL-DNS-003" // an address or a page that cannot be the service's
 
+	NameServerSilent  Code = "SL-DNS-004" // one that stands in resolv.conf, or all of them
+	NameServersDiffer Code = "SL-DNS-005" // one denies what another has
+	HostsFile         Code = "SL-DNS-006" // it has an address at which the service is not
+	SearchDomain      Code = "SL-DNS-007" // it answers for a name that is whole
+	ResolversDiffer   Code = "SL-DNS-008" // the go command's and the system's
+	NameDenied        Code = "SL-DNS-009" // a resolver that the user trusts has it
+
 	SourceConnectTimeout Code = "SL-NET-001"
 	SourceRefused        Code = "SL-NET-002"
 	SourceReset          Code = "SL-NET-003" // the connection broke, or the body ended early
@@ -20,10 +27,15 @@ const (
 	SourceTLSHandshake Code = "SL-TLS-004" // stalled, cut or refused
 	ClockWrong         Code = "SL-TLS-005" // the clock of this machine
 	NoCABundle         Code = "SL-TLS-006" // nothing here says whom to trust
+	CAStoreStale       Code = "SL-TLS-007" // what says so lacks a public authority
+
+	MissingIntermediate Code = "SL-TLS-008" // the server does not send it
+	NameFiltered        Code = "SL-TLS-009" // the handshake is cut for the name in it
 
 	ForwardProxyLogin  Code = "SL-FWD-001" // 407
 	ForwardProxyBroken Code = "SL-FWD-002" // HTTPS_PROXY cannot be used
 	ForwardProxyPolicy Code = "SL-FWD-003" // it refuses the host
+	ForwardVariables   Code = "SL-FWD-004" // they do not mean the same to all programs
 
 	NotFound           Code = "SL-SRC-001" // every source that was asked says so
 	SourceUnauthorized Code = "SL-SRC-002" // 401
@@ -144,6 +156,48 @@ var entries = [...]Entry{
 		Fix:   []string{"getent hosts HOST", "curl -sI http://HOST/"},
 	},
 	{
+		Code: NameServerSilent, Cause: CauseDNSFailure, Severity: Fail,
+		Title: "a name server of this machine does not answer",
+		Why:   "It stands in resolv.conf and gives nothing. If others come after it, each name waits for it; if not, no name is found.",
+		Mend:  "put a name server there that answers, or take the dead one out where the file is made",
+		Fix:   []string{"cp /etc/resolv.conf /tmp/resolv.was && grep -vw 'nameserver HOST' /tmp/resolv.was | sudo tee /etc/resolv.conf"},
+	},
+	{
+		Code: NameServersDiffer, Cause: CauseDNSFailure, Severity: Fail,
+		Title: "the name servers of this machine contradict one another",
+		Why:   "One says that the name does not exist, and nobody after it is asked then. Those of a company and of the world do not mix.",
+		Mend:  "keep the servers that know all names, or have one that asks the right one for each domain",
+		Fix:   []string{"getent hosts HOST", "cat /etc/resolv.conf"},
+	},
+	{
+		Code: HostsFile, Cause: CauseDNSHijackOrPortal, Severity: Fail,
+		Title: "the hosts file leads a module source to another address",
+		Why:   "The address that it has does not serve, and the one that the name servers have does. The hosts file wins over them.",
+		Mend:  "take the line out; in a container look for extra_hosts or --add-host",
+		Fix:   []string{"cp /etc/hosts /tmp/hosts.was && grep -vwF HOST /tmp/hosts.was | sudo tee /etc/hosts"},
+	},
+	{
+		Code: SearchDomain, Cause: CauseDNSHijackOrPortal, Severity: Fail,
+		Title: "a search domain answers in place of a module source",
+		Why:   "Domains that resolv.conf has searched are put behind the name, and one of them has an answer for every name.",
+		Mend:  "have whole names asked first and take the domain out, where the file is made",
+		Fix:   []string{"cp /etc/resolv.conf /tmp/resolv.was && grep -vE '^(search|domain|options.*ndots)' /tmp/resolv.was | sudo tee /etc/resolv.conf"},
+	},
+	{
+		Code: ResolversDiffer, Cause: CauseDNSFailure, Severity: Fail,
+		Title: "the resolver of the go command and that of the system disagree",
+		Why:   "Go reads the hosts file and asks the servers of resolv.conf itself. What else nsswitch.conf names, it does not ask.",
+		Mend:  "have resolv.conf name a server that knows the host, or write the address into the hosts file",
+		Fix:   []string{"getent ahosts HOST", "getent hosts HOST | sudo tee -a /etc/hosts"},
+	},
+	{
+		Code: NameDenied, Cause: CauseDNSFailure, Severity: Fail,
+		Title: "the name servers here deny a name that another resolver knows",
+		Why:   "The name exists. A filter, a split view of the network or a stale answer keeps the servers of this machine from giving it.",
+		Mend:  "take another mirror, or let Sluice look it up: resolver in a [[source]] of its configuration",
+		Fix:   []string{"getent hosts HOST", "go env -w GOPROXY=https://proxy.example.com,direct"},
+	},
+	{
 		Code: SourceConnectTimeout, Cause: CauseConnectTimeout, Severity: Fail,
 		Title: "a module source does not answer connection attempts",
 		Why:   "The name resolves, but packets to it are dropped: a firewall, a filter, or a VPN that is off.",
@@ -231,6 +285,27 @@ var entries = [...]Entry{
 		Fix:   []string{"env | grep SSL_CERT", "sudo apt-get install -y ca-certificates"},
 	},
 	{
+		Code: CAStoreStale, Cause: CauseTLSUnknownCA, Severity: Fail,
+		Title: "the list of certificate authorities of this machine lacks a public one",
+		Why:   "The certificate is one that everybody trusts. The list here is old, was cut, or SSL_CERT_FILE names another one.",
+		Mend:  "bring the package ca-certificates up to date, or correct SSL_CERT_FILE",
+		Fix:   []string{"env | grep SSL_CERT", "sudo apt-get update && sudo apt-get install -y ca-certificates"},
+	},
+	{
+		Code: MissingIntermediate, Cause: CauseTLSUnknownCA, Severity: Fail,
+		Title: "a module source does not send the intermediate certificate",
+		Why:   "Its own certificate is signed by one that it has to send along. Browsers may know that from elsewhere; Go and Git do not.",
+		Mend:  "append the intermediate to the certificate file of the server; until then take another mirror",
+		Fix:   []string{"openssl s_client -showcerts -servername HOST -connect HOST:443 < /dev/null", "go env -w GOPROXY=https://proxy.example.com,direct"},
+	},
+	{
+		Code: NameFiltered, Cause: CauseTLSHandshakeTimeout, Severity: Fail,
+		Title: "TLS connections that name this module source are cut",
+		Why:   "The same address answers as long as another name, or none, is asked for: a filter on the way looks at the name.",
+		Mend:  "take a mirror of another name, or a forward proxy that may reach it",
+		Fix:   []string{"go env -w GOPROXY=https://proxy.example.com,direct", "export HTTPS_PROXY=http://proxy.example.com:3128"},
+	},
+	{
 		Code: ForwardProxyLogin, Cause: CauseHTTPProxy407, Severity: Fail,
 		Title: "the forward proxy wants a login",
 		Why:   "HTTPS_PROXY names a proxy that answered 407: no user and password were sent, or they were not accepted.",
@@ -250,6 +325,13 @@ var entries = [...]Entry{
 		Why:   "It answered the request for a tunnel with a refusal. The rule is its own; other credentials will rarely help.",
 		Mend:  "ask whoever runs the proxy to allow the host",
 		Fix:   []string{`curl -x "$HTTPS_PROXY" -sSI https://HOST/`},
+	},
+	{
+		Code: ForwardVariables, Cause: CauseHTTPProxyMisconfig, Severity: Warn,
+		Title: "the forward proxy variables do not say what they are meant to",
+		Why:   "Go, Git and curl read them in different ways: small or capital letters first, and not every form of a host in NO_PROXY.",
+		Mend:  "write each of them once in capital and once in small letters, alike, and hosts in the form .domain",
+		Fix:   []string{"env | grep -i _proxy", `export no_proxy="$NO_PROXY"`},
 	},
 	{
 		Code: NotFound, Cause: CauseProxy404410, Severity: Fail,

@@ -228,6 +228,49 @@ var written = map[Code]map[Place][]string{
 		GitHub:     {"- run: date -u"},
 		GitLab:     {"before_script: [ 'date -u' ]"},
 	},
+	NameServerSilent: {
+		PowerShell: {"Get-DnsClientServerAddress", "Set-DnsClientServerAddress -InterfaceAlias Ethernet -ResetServerAddresses"},
+		Dockerfile: {"docker build --network host ."},
+		GitHub:     {"- run: resolvectl dns"},
+		GitLab:     {"before_script: [ 'cat /etc/resolv.conf' ]"},
+	},
+	NameServersDiffer: {
+		PowerShell: {"Resolve-DnsName HOST", "Get-DnsClientServerAddress"},
+		Dockerfile: {"docker build --network host ."},
+		GitHub:     {"- run: resolvectl dns"},
+		GitLab:     {"before_script: [ 'cat /etc/resolv.conf' ]"},
+	},
+	HostsFile: {
+		PowerShell: {`notepad $env:SystemRoot\System32\drivers\etc\hosts`},
+		Dockerfile: {"docker build --add-host HOST:192.0.2.1 ."},
+	},
+	SearchDomain: {
+		PowerShell: {"Get-DnsClientGlobalSetting", "Set-DnsClientGlobalSetting -SuffixSearchList @()"},
+		Dockerfile: {"docker build --network host ."},
+		GitHub:     {"- run: resolvectl domain"},
+		GitLab:     {"before_script: [ 'cat /etc/resolv.conf' ]"},
+	},
+	ResolversDiffer: {
+		PowerShell: {"Resolve-DnsName HOST"},
+		Dockerfile: {"docker build --network host ."},
+		GitLab:     {"before_script: [ 'getent hosts HOST >> /etc/hosts' ]"},
+	},
+	CAStoreStale: {
+		PowerShell: {"Get-ChildItem env:SSL_CERT*", "certutil -generateSSTFromWU roots.sst"},
+		Dockerfile: {"RUN apt-get update && apt-get install -y ca-certificates", "RUN apk add --no-cache ca-certificates"},
+	},
+	MissingIntermediate: {
+		PowerShell: {"openssl s_client -showcerts -servername HOST -connect HOST:443", "go env -w GOPROXY=https://proxy.example.com,direct"},
+		Dockerfile: {`ENV GOPROXY="https://proxy.example.com,direct"`},
+		GitHub:     {`env: { GOPROXY: "https://proxy.example.com,direct" }`},
+		GitLab:     {`variables: { GOPROXY: "https://proxy.example.com,direct" }`},
+	},
+	ForwardVariables: {
+		PowerShell: {"Get-ChildItem env:*_proxy"},
+		Dockerfile: {`ENV no_proxy="$NO_PROXY"`},
+		GitHub:     {`env: { no_proxy: "${{ env.NO_PROXY }}" }`},
+		GitLab:     {`variables: { no_proxy: "$NO_PROXY" }`},
+	},
 	NoCABundle: {
 		PowerShell: {"Get-ChildItem env:SSL_CERT*"},
 		Dockerfile: {"RUN apt-get update && apt-get install -y ca-certificates"},

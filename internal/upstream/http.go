@@ -166,7 +166,7 @@ func (n *Net) transport(control func(network, address string, c syscall.RawConn)
 			}
 			return &tunnelError{proxy.Host, resp.StatusCode}
 		},
-		DialContext:           dial,
+		DialContext:           dialKnown(d, n.c.Family, dial),
 		TLSClientConfig:       tc,
 		TLSHandshakeTimeout:   n.c.Connect,
 		ForceAttemptHTTP2:     true,

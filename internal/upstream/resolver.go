@@ -565,6 +565,7 @@ func datagram(ctx context.Context, addr string, query []byte, wait time.Duration
 	}
 	defer conn.Close()
 	conn.SetDeadline(deadline(ctx, wait))
+	defer hurry(ctx, conn)()
 	if _, err := conn.Write(query); err != nil {
 		return nil, err
 	}
@@ -581,6 +582,11 @@ func datagram(ctx context.Context, addr string, query []byte, wait time.Duration
 			foreign = err
 		}
 	}
+}
+
+// hurry makes conn give up when ctx is given up; what it returns ends that.
+func hurry(ctx context.Context, conn net.Conn) func() bool {
+	return context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 }
 
 // deadline is when wait is over, or ctx.
@@ -604,6 +610,7 @@ func overTCP(ctx context.Context, addr string, query []byte) ([]byte, error) {
 // framed asks over a stream, where each message has its length before it.
 func framed(ctx context.Context, conn net.Conn, query []byte) ([]byte, error) {
 	conn.SetDeadline(deadline(ctx, dnsBudget))
+	defer hurry(ctx, conn)()
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
 		return nil, err
 	}
