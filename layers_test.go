@@ -50,6 +50,7 @@ var rows = map[string]int{
 	"internal/checksum": 2,
 	"internal/switches": 2,
 	"internal/faults":   2,
+	"internal/modcache": 2,
 
 	"internal/goproxy": 1, // vocabulary: standard library and x/mod only
 	"internal/goenv":   1,

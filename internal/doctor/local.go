@@ -14,11 +14,10 @@ import (
 	"time"
 
 	"golang.org/x/mod/module"
-	"golang.org/x/mod/sumdb/dirhash"
 
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
-	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/modcache"
 	"github.com/modsluice/sluice/internal/store"
 	"github.com/modsluice/sluice/internal/upstream"
 )
@@ -419,60 +418,74 @@ func plain(err error) error {
 	return err
 }
 
-// maxCached is how many bytes of the zips in the module cache are read: about a tenth
-// of a second's work.
+// maxCached is how many bytes of the zips in the module cache, and of what they are
+// extracted to, are read: about a tenth of a second's work.
 const maxCached = 64 << 20
 
-// cached compares the zips that the module cache has of the project's versions with
-// what was recorded of them when they came, and with go.sum.
+// cached compares what the module cache has of the project's versions with what was
+// recorded of it when it came, and with go.sum: zips, extracted modules, .info and
+// .mod, locks, owners and permissions.
 func (s *Subject) cached(ctx context.Context) Outcome {
 	dir := s.Settings.Get("GOMODCACHE").Value
 	if !filepath.IsAbs(dir) || len(s.Selected) == 0 {
 		return Outcome{State: NA, Text: "there is nothing to look at"}
 	}
-	read, left := 0, int64(maxCached)
-	for _, m := range s.Selected {
-		zip := filepath.Join(dir, "cache", "download", filepath.FromSlash(goproxy.Request{Kind: goproxy.Zip, Module: m}.Path()))
-		info, err := os.Stat(zip)
-		if err != nil || !info.Mode().IsRegular() || info.Size() > left {
-			continue
-		}
-		recorded, err := os.ReadFile(strings.TrimSuffix(zip, ".zip") + ".ziphash")
-		if err != nil {
-			continue // the go command takes no zip without it
-		}
-		if ctx.Err() != nil {
-			return Outcome{State: Incomplete, Text: fmt.Sprintf("%d zips were read, all well", read)}
-		}
-		left -= info.Size()
-		read++
-		sum, err := dirhash.HashZip(zip, dirhash.Hash1)
-		want, named := s.Sums[m], m.Path+"@"+m.Version
-		bad := finding.CacheDamaged
-		text := ""
-		switch was := strings.TrimSpace(string(recorded)); {
-		case err != nil:
-			text = fmt.Sprintf("the zip of %s cannot be read: %v", named, plain(err))
-		case sum != was:
-			text = fmt.Sprintf("the zip of %s is %s, and was %s when it came", named, sum, was)
-		case want != "" && sum != want:
-			bad, text = finding.GoSumMismatch, fmt.Sprintf("%s is %s in the module cache, and %s in go.sum", named, sum, want)
-		default:
-			continue
-		}
-		out := s.mean(Fail, bad, named, text)
-		f := finding.At(bad, s.Place).With(finding.StandInModule, m.Path).With(finding.StandInVersion, m.Version)
-		if bad == finding.CacheDamaged && s.Place == finding.Terminal && !strings.Contains(zip, "'") {
-			f.Mend = "remove what is damaged, and nothing else, and fetch it again"
-			f.Fix = []string{fmt.Sprintf("rm -f '%s' '%shash'", zip, zip), "go mod download " + named}
-		}
-		out.Finding = &f
-		return out
+	k, err := modcache.Open(modcache.Config{Dir: dir, Sums: s.Sums, Only: s.Selected, MaxBytes: maxCached})
+	if err != nil {
+		return Outcome{State: NA, Text: "there is none"} // or that it is none is told in another row
 	}
-	if read == 0 {
+	r, err := k.Check(ctx)
+	if len(r.Damages) > 0 {
+		return s.damaged(r.Damages)
+	}
+	text := fmt.Sprintf("%d versions are as they came", r.Versions-r.Skipped)
+	if r.Skipped > 0 {
+		text += fmt.Sprintf("; %d more are too large to be read here", r.Skipped)
+	}
+	switch {
+	case err != nil:
+		return Outcome{State: Incomplete, Text: text + "; the others were not read in time"}
+	case r.Versions == 0:
 		return Outcome{State: NA, Text: "it has none of the project's versions"}
 	}
-	return Outcome{State: OK, Text: fmt.Sprintf("%d zips are as they came", read)}
+	return Outcome{State: OK, Text: text}
+}
+
+// damaged is what the damage in the module cache means.
+func (s *Subject) damaged(ds []modcache.Damage) Outcome {
+	// What go.sum alone contradicts may be right; all else is surely damaged.
+	slices.SortStableFunc(ds, func(a, b modcache.Damage) int {
+		switch {
+		case a.Contested == b.Contested:
+			return 0
+		case b.Contested:
+			return -1
+		}
+		return 1
+	})
+	d, named := ds[0], ds[0].File
+	if d.Module.Path != "" {
+		named = d.Module.String()
+	}
+	text := d.File + ": " + d.Text
+	if len(ds) > 1 {
+		text += fmt.Sprintf("; and %d more", len(ds)-1)
+	}
+	code := finding.CacheDamaged
+	switch {
+	case d.Contested:
+		code = finding.GoSumMismatch
+	case d.Kind == modcache.Denied:
+		code = finding.CacheDenied
+	}
+	out := s.mean(Fail, code, named, text)
+	f := finding.At(code, s.Place).With(finding.StandInModule, d.Module.Path).With(finding.StandInVersion, d.Module.Version)
+	if code != finding.GoSumMismatch && (s.Place == finding.Terminal || s.Place == finding.PowerShell) {
+		f.Mend = "mend what is damaged, and nothing else"
+		f.Fix = []string{"sluice rescue --cache"}
+	}
+	out.Finding = &f
+	return out
 }
 
 // Below these a build runs, or soon runs, out of space; in bytes.

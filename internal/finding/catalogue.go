@@ -834,8 +834,8 @@ var entries = [...]Entry{
 		Code: CacheDamaged, Cause: CauseCorruptedZip, Severity: Fail,
 		Title: "the archive of a module is damaged",
 		Why:   "It was cut short on the way or spoilt in the cache, so it cannot be unpacked or is not what was recorded.",
-		Mend:  "empty the module cache and fetch it again",
-		Fix:   []string{"go clean -modcache", "go mod download MODULE@VERSION"},
+		Mend:  "remove what is damaged in the module cache, and nothing else, and fetch it again",
+		Fix:   []string{"sluice rescue --cache", "go mod download MODULE@VERSION"},
 	},
 	{
 		Code: BadRequest, Cause: CausePackageNotFound, Severity: Fail,

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestTheSchemaAndThePageOfRescueKnowEveryFieldAndKind(t *testing.T) {
+	type schema struct {
+		Required   []string
+		Properties map[string]schema
+		Items      *schema
+		Enum       []string
+		Const      string
+	}
+	data, err := os.ReadFile("../../docs/rescue.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s schema
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	damage := s.Properties["damages"].Items
+	for _, x := range []struct {
+		of reflect.Type
+		s  *schema
+	}{{reflect.TypeFor[rescueReport](), &s}, {reflect.TypeFor[rescueDamage](), damage}} {
+		var names []string
+		for i := range x.of.NumField() {
+			name, _, _ := strings.Cut(x.of.Field(i).Tag.Get("json"), ",")
+			names = append(names, name)
+			if _, ok := x.s.Properties[name]; !ok || !slices.Contains(x.s.Required, name) {
+				t.Errorf("the schema of %v lacks %s", x.of, name)
+			}
+		}
+		if len(names) != len(x.s.Properties) {
+			t.Errorf("%v has %d fields, and the schema %d", x.of, len(names), len(x.s.Properties))
+		}
+	}
+	if s.Properties["schema"].Const != rescueSchema {
+		t.Errorf("the schema is called %q", s.Properties["schema"].Const)
+	}
+
+	src, err := os.ReadFile("../../internal/modcache/modcache.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/rescue.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for typ, want := range map[string][]string{"Kind": damage.Properties["kind"].Enum, "Done": damage.Properties["done"].Enum} {
+		var words []string
+		for _, m := range regexp.MustCompile(`(?m)^\t\w+\s+`+typ+`\s+= "([^"]+)"`).FindAllStringSubmatch(string(src), -1) {
+			words = append(words, m[1])
+			if typ == "Kind" && !strings.Contains(string(page), "`"+m[1]+"`") {
+				t.Errorf("docs/rescue.md does not say what %s is", m[1])
+			}
+		}
+		if got := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return w == "" }); !slices.Equal(got, words) {
+			t.Errorf("the schema has %q, and the program %q", got, words)
+		}
+	}
+}

@@ -1,0 +1,382 @@
+package modcache
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/modtest"
+)
+
+// lay makes a cache by hand, as the go command would have it, of modules that a world
+// has; go.sum knows none of them.
+func lay(t *testing.T, w *modtest.World, mods ...module.Version) *scene {
+	t.Helper()
+	s := &scene{t: t, world: w, dir: t.TempDir(), mods: mods}
+	for _, m := range mods {
+		for suffix, data := range map[string][]byte{".info": w.Info(m), ".mod": w.Mod(m), ".zip": w.Zip(m), ".ziphash": []byte(w.H1Zip(m)), ".lock": nil} {
+			write(t, s.at(m, suffix), string(data))
+		}
+		list, _ := listOf(filepath.Dir(s.at(m, "")))
+		write(t, filepath.Join(filepath.Dir(s.at(m, "")), "list"), list)
+		z, err := zip.OpenReader(s.at(m, ".zip"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, zf := range z.File {
+			r, err := zf.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, s.tree(m, strings.TrimPrefix(zf.Name, m.String()+"/")), string(data))
+		}
+		z.Close()
+	}
+	return s
+}
+
+// one is a cache of one module.
+func one(t *testing.T) (*scene, module.Version) {
+	t.Helper()
+	w := modtest.New(t)
+	m := w.Add("one.test/m", "v1.0.0", modtest.Files{"go.mod": "module one.test/m\n", "m.go": "package m\n", "sub/s.go": "package sub\n"})
+	return lay(t, w, m), m
+}
+
+func kinds(r Report) (list []string) {
+	for _, d := range r.Damages {
+		list = append(list, string(d.Kind)+" "+string(d.Done))
+	}
+	return list
+}
+
+func TestWhatTheGoCommandTakesForWholeIsNoDamage(t *testing.T) {
+	for name, set := range map[string]func(s *scene, m module.Version){
+		"as it came":                  func(*scene, module.Version) {},
+		"no zip":                      func(s *scene, m module.Version) { remove(t, s.at(m, ".zip")) },
+		"nothing but the record":      func(s *scene, m module.Version) { remove(t, s.at(m, ".zip")); remove(t, s.tree(m, "")) },
+		"not extracted":               func(s *scene, m module.Version) { remove(t, s.tree(m, "")) },
+		"no lock, no info":            func(s *scene, m module.Version) { remove(t, s.at(m, ".lock")); remove(t, s.at(m, ".info")) },
+		"a line end after the record": func(s *scene, m module.Version) { write(t, s.at(m, ".ziphash"), s.world.H1Zip(m)+"\n") },
+		"a go.mod that the first go commands made up": func(s *scene, m module.Version) {
+			write(t, s.at(m, ".mod"), "//vgo 0.0.4\n\nmodule one.test/m\n")
+		},
+		"a version that just comes": func(s *scene, m module.Version) {
+			write(t, filepath.Join(filepath.Dir(s.at(m, "")), "list"), "")
+		},
+		"a file that is just written": func(s *scene, m module.Version) { write(t, s.at(m, ".info77.tmp"), "{") },
+		"a directory on another disk": func(s *scene, m module.Version) {
+			out := filepath.Join(t.TempDir(), "one.test")
+			if err := os.Rename(filepath.Join(s.dir, "cache", "download", "one.test"), out); err != nil {
+				t.Fatal(err)
+			}
+			link(t, out, filepath.Join(s.dir, "cache", "download", "one.test"))
+		},
+		"names that mean nothing": func(s *scene, m module.Version) {
+			for _, name := range []string{"go.mod", "README.md", "cache/download/.DS_Store", "cache/download/one.test/m/@v/v1.0.0.zip.bak", "cache/download/one.test/m/@v/master.info",
+				"cache/vcs/abc/HEAD", "one.test/notes.txt", "cache/download/sumdb/x/y"} {
+				write(t, filepath.Join(s.dir, filepath.FromSlash(name)), "x")
+			}
+		},
+		"an empty directory": func(s *scene, m module.Version) { os.Mkdir(s.tree(m, "empty"), 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, m := one(t)
+			set(s, m)
+			before := snapshot(t, s.dir)
+			r := s.mend(s.config())
+			if len(r.Damages) > 0 {
+				t.Errorf("found:\n%s", describe(r.Damages))
+			}
+			if after := snapshot(t, s.dir); len(after) != len(before) {
+				t.Errorf("%d files, and there were %d", len(after), len(before))
+			}
+		})
+	}
+}
+
+func TestAToolchainThatTheGoCommandHasMadeReadyIsNoDamage(t *testing.T) {
+	w := modtest.New(t)
+	m := w.Add("golang.org/toolchain", "v0.0.1-go1.30.0.linux-amd64", modtest.Files{"bin/go": "program", "src/_go.mod": "module std\n", ".mod": "module golang.org/toolchain\n"})
+	s := lay(t, w, m)
+	write(t, s.tree(m, "src/go.mod"), "module std\n")
+	os.Chmod(s.tree(m, "bin/go"), 0o555)
+	if r := s.check(s.config()); len(r.Damages) > 0 {
+		t.Errorf("found:\n%s", describe(r.Damages))
+	}
+	write(t, s.tree(m, "bin/go"), "")
+	s.mend(s.config())
+	if fi, err := os.Stat(s.tree(m, "bin/go")); err != nil || fi.Mode()&0o111 == 0 {
+		t.Errorf("the program is %v, %v after mending", fi.Mode(), err)
+	}
+	if _, err := os.Stat(s.tree(m, "src/go.mod")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWithoutAZipATreeIsHeldAgainstTheRecord(t *testing.T) {
+	s, m := one(t)
+	remove(t, s.at(m, ".zip"))
+	write(t, s.tree(m, "m.go"), "package m // mine\n")
+	if got := kinds(s.mend(s.config())); !slices.Equal(got, []string{"tree-changed rewritten"}) {
+		t.Errorf("done: %q", got)
+	}
+	if got := read(t, s.tree(m, "m.go")); got != "package m\n" {
+		t.Errorf("the file is %q", got)
+	}
+}
+
+func TestWhereGoSumAloneSaysOtherwiseNothingIsChanged(t *testing.T) {
+	s, m := one(t)
+	c := s.config()
+	c.Sums = map[module.Version]string{m: "h1:" + strings.Repeat("A", 43) + "="}
+	before := snapshot(t, s.dir)
+	r := s.mend(c)
+	if got := kinds(r); !slices.Equal(got, []string{"zip-changed left"}) || !r.Damages[0].Contested {
+		t.Errorf("done:\n%s", describe(r.Damages))
+	}
+	for name, e := range snapshot(t, s.dir) {
+		if before[name] != e {
+			t.Errorf("%s was touched", name)
+		}
+	}
+}
+
+// A lying source has other zips than it had.
+type lying struct {
+	*scene
+	vouched bool
+}
+
+func (l lying) Fetch(_ context.Context, req goproxy.Request) (*File, error) {
+	m := req.Module
+	return &File{Body: io.NopCloser(strings.NewReader(zipOf(l.t, m.String()+"/other.go"))), Vouched: l.vouched}, nil
+}
+
+func TestOtherBytesThanBeforeAreTakenOnlyIfADatabaseVouchesForThem(t *testing.T) {
+	for vouched, want := range map[bool]string{false: "zip-damaged failed", true: "zip-damaged fetched"} {
+		s, m := one(t)
+		write(t, s.at(m, ".zip"), "no zip")
+		c := s.config()
+		c.Source = lying{s, vouched}
+		r := s.mend(c)
+		if got := kinds(r); got[0] != want {
+			t.Errorf("vouched %v: %s", vouched, describe(r.Damages))
+		}
+		if got := read(t, s.at(m, ".zip")); !vouched && got != "no zip" {
+			t.Errorf("the zip became %d bytes", len(got))
+		}
+	}
+}
+
+// A failing source breaks off in the middle.
+type failing struct {
+	*scene
+	cancel context.CancelFunc
+}
+
+func (f failing) Fetch(ctx context.Context, req goproxy.Request) (*File, error) {
+	file, _ := f.scene.Fetch(ctx, req)
+	return &File{Body: io.NopCloser(io.MultiReader(io.LimitReader(file.Body, 100), after{f.cancel}))}, nil
+}
+
+type after struct{ f context.CancelFunc }
+
+func (a after) Read([]byte) (int, error) {
+	a.f()
+	return 0, errors.New("the source broke off")
+}
+
+func TestWhatCannotBeFetchedOrIsBrokenOffIsLeftAsItWas(t *testing.T) {
+	for name, cancel := range map[string]bool{"it broke off": false, "interrupted": true} {
+		s, m := one(t)
+		write(t, s.at(m, ".zip"), "no zip")
+		write(t, s.at(m, ".info"), "")
+		write(t, s.tree(m, "m.go"), "")
+		before := snapshot(t, s.dir)
+		ctx, stop := context.WithCancel(t.Context())
+		c := s.config()
+		c.Source = failing{s, func() {}}
+		if cancel {
+			c.Source = failing{s, stop}
+		}
+		k, err := Open(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := k.Mend(ctx)
+		if cancel != (err != nil) || len(r.Damages) == 0 {
+			t.Errorf("%s: %v\n%s", name, err, describe(r.Damages))
+		}
+		for _, d := range r.Damages {
+			if d.Done != Failed || d.Err == nil {
+				t.Errorf("%s: %s", name, describe([]Damage{d}))
+			}
+		}
+		after := snapshot(t, s.dir)
+		for name, e := range after {
+			if before[name] != e {
+				t.Errorf("%s was touched", name)
+			}
+		}
+		if len(after) != len(before) {
+			t.Errorf("%d files, and there were %d", len(after), len(before))
+		}
+		stop()
+		if r := s.mend(s.config()); slices.ContainsFunc(r.Damages, func(d Damage) bool { return d.Done == Failed }) {
+			t.Errorf("the next time: %s", describe(r.Damages))
+		}
+	}
+}
+
+func TestAVersionThatAGoCommandIsAtWorkOnIsLeftToIt(t *testing.T) {
+	s, m := one(t)
+	write(t, s.at(m, ".partial"), "")
+	write(t, s.at(m, ".zip123.tmp"), "PK")
+	remove(t, s.tree(m, "sub"))
+	f, err := os.OpenFile(s.at(m, ".lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if ok, err := lockFile(f, true); !ok || err != nil {
+		t.Fatal(err)
+	}
+	before := snapshot(t, s.dir)
+	r := s.mend(s.config())
+	if len(r.Damages) > 0 || !slices.Equal(r.Busy, []module.Version{m}) {
+		t.Errorf("busy %v, and found:\n%s", r.Busy, describe(r.Damages))
+	}
+	if after := snapshot(t, s.dir); len(after) != len(before) {
+		t.Error("something was changed")
+	}
+	f.Close()
+	if got := kinds(s.mend(s.config())); !slices.Equal(got, []string{"leftover removed", "tree-partial rewritten"}) {
+		t.Errorf("once it is gone: %q", got)
+	}
+}
+
+func TestOnlySomeVersionsAndSoManyBytesAreReadIfThatIsAsked(t *testing.T) {
+	w := modtest.New(t)
+	a := w.Add("one.test/a", "v1.0.0", nil)
+	b := w.Big("one.test/b", "v1.0.0", 1<<20)
+	z := w.Add("one.test/z", "v1.0.0", nil)
+	s := lay(t, w, a, b, z)
+	write(t, s.at(z, ".zip"), "no zip")
+	c := s.config()
+	c.Only, c.MaxBytes, c.Parallel = []module.Version{a, b, {Path: "one.test/nowhere", Version: "v1.0.0"}}, 100<<10, 1
+	r := s.check(c)
+	if len(r.Damages) > 0 || r.Versions != 2 || r.Skipped != 1 || r.Bytes >= 1<<20 {
+		t.Errorf("%d versions, %d of them skipped, %d bytes\n%s", r.Versions, r.Skipped, r.Bytes, describe(r.Damages))
+	}
+}
+
+func TestTheChecksumDatabaseIsAskedWhereThatIsWanted(t *testing.T) {
+	s, m := one(t)
+	c := s.config()
+	c.Database = func(context.Context, module.Version) (string, string, bool, error) {
+		return s.world.H1Zip(m), "h1:" + strings.Repeat("A", 43) + "=", true, nil
+	}
+	if got := kinds(s.check(c)); !slices.Equal(got, []string{"mod-changed "}) {
+		t.Errorf("found %q", got)
+	}
+	c.Database = func(context.Context, module.Version) (string, string, bool, error) {
+		return "", "", false, errors.New("it cannot be reached")
+	}
+	if r := s.check(c); len(r.Damages) > 0 || r.Unasked != 1 || r.Unread == nil {
+		t.Errorf("%d were not asked about (%v)\n%s", r.Unasked, r.Unread, describe(r.Damages))
+	}
+}
+
+func TestOwnersAndPermissionsThatKeepTheUserOutAreMended(t *testing.T) {
+	modtest.Need(t, "root", os.Getuid() == 0)
+	const uid = 12345
+	s, m := one(t)
+	err := filepath.WalkDir(s.dir, func(name string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(name, uid, uid)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := s.check(s.config()); len(r.Damages) > 0 {
+		t.Fatalf("found:\n%s", describe(r.Damages))
+	}
+	sudo := filepath.Join(s.dir, "cache", "download", "sudo.test")
+	write(t, filepath.Join(sudo, "x", "@v", "list"), "")
+	write(t, filepath.Join(s.dir, "cache", "lock"), "")
+	for _, err := range []error{
+		os.Chown(s.at(m, ".lock"), 0, 0), os.Chmod(s.at(m, ".zip"), 0), os.Chmod(s.at(m, ".info"), 0o200), os.Chmod(s.tree(m, "m.go"), 0), os.Chmod(s.tree(m, "sub"), 0),
+		os.Chmod(filepath.Dir(s.at(m, "")), 0o555),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"denied cache/download/one.test/m/@v", "denied cache/download/one.test/m/@v/v1.0.0.info", "denied cache/download/one.test/m/@v/v1.0.0.lock", "denied cache/download/one.test/m/@v/v1.0.0.zip",
+		"denied cache/download/sudo.test", "denied cache/download/sudo.test/x", "denied cache/download/sudo.test/x/@v", "denied cache/download/sudo.test/x/@v/list", "denied cache/lock", "denied one.test/m@v1.0.0"}
+	var got []string
+	for _, d := range s.check(s.config()).Damages {
+		got = append(got, string(d.Kind)+" "+d.File)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("found %q, want %q", got, want)
+	}
+	for _, d := range s.mend(s.config()).Damages {
+		if d.Done != Allowed && d.Done != Removed {
+			t.Errorf("not mended: %s", describe([]Damage{d}))
+		}
+	}
+	if r := s.check(s.config()); len(r.Damages) > 0 {
+		t.Errorf("after mending:\n%s", describe(r.Damages))
+	}
+	filepath.WalkDir(s.dir, func(name string, d fs.DirEntry, _ error) error {
+		if fi, err := d.Info(); err != nil || !(user{uid: uid}).owns(fi) {
+			t.Errorf("%s belongs to another user (%v)", name, err)
+		}
+		return nil
+	})
+}
+
+func TestAGoCommandMayRunWhileItIsMended(t *testing.T) {
+	s := newScene(t, 12)
+	for _, m := range s.mods {
+		write(t, s.at(m, ".partial"), "")
+		remove(t, s.tree(m, "sub"))
+	}
+	bin, err := exec.LookPath("go")
+	modtest.Need(t, "the go command", err == nil)
+	cmd := exec.Command(bin, "mod", "download")
+	cmd.Dir, cmd.Env = s.app, s.env
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := s.mend(s.config())
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("go mod download: %v\n%s", err, &out)
+	}
+	for _, d := range r.Damages {
+		if d.Done == Failed {
+			t.Errorf("not mended: %s", describe([]Damage{d}))
+		}
+	}
+	s.goRun("mod", "verify")
+	if r := s.check(s.config()); len(r.Damages) > 0 {
+		t.Errorf("found:\n%s", describe(r.Damages))
+	}
+}
