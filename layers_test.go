@@ -49,6 +49,7 @@ var rows = map[string]int{
 	"internal/upstream": 2,
 	"internal/checksum": 2,
 	"internal/switches": 2,
+	"internal/journal":  2,
 	"internal/faults":   2,
 	"internal/modcache": 2,
 

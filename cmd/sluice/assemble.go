@@ -103,8 +103,13 @@ func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Load
 
 // goSettings reads the go command's settings by layer, without running it.
 func (e *env) goSettings(ctx context.Context) *goenv.Settings {
-	userConfig, _ := os.UserConfigDir()
-	return goenv.Load(e.environ, os.ReadFile, e.goroot(ctx), userConfig)
+	return goenv.Load(e.environ, os.ReadFile, e.goroot(ctx), userConfigDir())
+}
+
+// userConfigDir is where the go command keeps settings; "" if there is no such place.
+func userConfigDir() string {
+	dir, _ := os.UserConfigDir()
+	return dir
 }
 
 // goroot finds the toolchain whose go.env holds the defaults: $GOROOT, or where

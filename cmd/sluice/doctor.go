@@ -56,14 +56,15 @@ var reference = module.Version{Path: "golang.org/x/text", Version: "v0.3.0"}
 func newDoctor(e *env) *cobra.Command {
 	var asJSON, all, deep, ref, compare bool
 	doh := resolverFlag{}
+	var m doctorModes
 	cmd := &cobra.Command{
-		Use:   "doctor [--compare GOOD BAD]",
+		Use:   "doctor [--fix | --undo | --watch [INTERVAL] | --compare GOOD BAD]",
 		Short: "Find out whether modules can be had from here, and if not, why",
 		Long: `Doctor checks the way of a module from the settings to its checksum: what is in force
 and what hides what, the name, the connection, the encryption and the answers of each
 source, the checksum database, the machine, and the project with its go.work, vendor
 directory, Dockerfiles and CI files. It says in one sentence what is wrong, and what
-mends it, and then what else it saw. It changes nothing.
+mends it, and then what else it saw. It changes nothing unless --fix says so.
 
 It asks the sources and the checksum database that the settings name, and no others,
 for one module that the go.mod here requires; for none if there is no go.mod, unless
@@ -77,19 +78,28 @@ as the go command. What has not ended by then is called incomplete, never well.
 With --report it also writes a file for others: codes, states and times, with pseudonyms
 for hosts, and no text that a server, a file or the environment had.
 
+With --fix it then makes those fixes that are a change of the go env -w file and need
+no knowledge but its own, all at once: it shows what would be written, asks, writes, checks
+again, and takes it back if that did not help. What is left is named. Without a terminal to
+ask at it needs --yes. With --undo it makes no check, and puts back to the byte what the last
+--fix changed, unless somebody has changed it since; --undo --list lists what was changed.
+
+With --watch it goes on, every 10 s or INTERVAL, says when the verdict or a finding has
+changed, and ends with Ctrl-C and the exit status of the last check.
+
 With --compare it makes no check, and says what differs between two reports that were
 printed with --json: of yesterday and today, of a colleague's machine and this one.
 
 Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused, 3 it could not be told.`,
-		Example: "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep\n  sluice doctor --report doctor.html\n  sluice doctor --compare good.json bad.json",
+		Example: "  sluice doctor\n  sluice doctor --all\n  sluice doctor --json --deep\n  sluice doctor --report doctor.html\n  sluice doctor --fix\n  sluice doctor --watch 30s\n  sluice doctor --compare good.json bad.json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if compare && len(args) != 2 {
 				return &exitError{status: exitMisuse, err: fmt.Errorf("--compare takes two files, but got %d", len(args)), hint: "write sluice doctor --compare GOOD BAD, both printed by sluice doctor --json"}
 			}
 			if compare {
-				return nil
+				return m.alone(cmd, "--compare")
 			}
-			return noArgs(cmd, args)
+			return m.check(cmd, args)
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if compare && len(args) < 2 {
@@ -106,8 +116,12 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 	cmd.Flags().BoolVar(&ref, "reference", false, "without a go.mod, ask for "+reference.Path)
 	cmd.Flags().BoolVar(&compare, "compare", false, "say what differs between two reports printed with --json, and check nothing")
 	cmd.Flags().Var(&doh, "doh", "also ask this resolver for the names of the sources, and compare: https://HOST/PATH or tls://HOST:PORT")
+	m.flags(cmd)
 	e.configFlags(cmd, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if m.undo {
+			return e.undo(cmd, undoing{command: byDoctor, list: m.list, force: m.force, json: asJSON})
+		}
 		if compare {
 			return e.compareReports(args[0], args[1], asJSON)
 		}
@@ -115,7 +129,14 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 		if deep {
 			p = deepPatience
 		}
-		return runDoctor(cmd.Context(), e, cmd, p, doh, asJSON, all, ref)
+		x := examination{e: e, cmd: cmd, patience: p, doh: doh, json: asJSON, all: all, ref: ref}
+		switch {
+		case m.fix:
+			return x.fix(cmd.Context(), m.yes)
+		case m.watch:
+			return x.watch(cmd.Context(), m.every)
+		}
+		return x.run(cmd.Context())
 	}
 	return cmd
 }
@@ -149,36 +170,66 @@ func (e *env) compareReports(good, bad string, asJSON bool) error {
 	return err
 }
 
-func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, doh resolverFlag, asJSON, all, ref bool) error {
-	l, err := e.load(cmd, nil)
-	var mistakes config.Errors
-	if err != nil && (l == nil || !errors.As(err, &mistakes) || slices.ContainsFunc(mistakes, func(m config.Error) bool { return strings.HasPrefix(m.Where, "--") })) {
+// An examination is what the command line of doctor asks for.
+type examination struct {
+	e              *env
+	cmd            *cobra.Command
+	patience       patience
+	doh            resolverFlag
+	json, all, ref bool
+}
+
+func (x examination) run(ctx context.Context) error {
+	r, err := x.report(ctx)
+	if err != nil {
 		return err
 	}
-	if e.terminal && !asJSON {
-		note := time.AfterFunc(waitNote, func() { e.say("still waiting for answers, %v at most", p.all) })
+	if x.json {
+		err = writeJSON(x.e, r)
+	} else {
+		err = x.print(r, false)
+	}
+	if err == nil {
+		err = x.share(r)
+	}
+	if err == nil {
+		err = verdictError(r)
+	}
+	return err
+}
+
+// report makes the checks once, by the settings as they are now.
+func (x examination) report(ctx context.Context) (*doctor.Report, error) {
+	l, mistakes, err := x.e.loadAnyway(x.cmd)
+	if err != nil {
+		return nil, err
+	}
+	if x.e.terminal && !x.json {
+		note := time.AfterFunc(waitNote, func() { x.e.say("still waiting for answers, %v at most", x.patience.all) })
 		defer note.Stop()
 	}
-	r, err := e.examine(ctx, l, mistakes, p, doh, ref)
+	r, err := x.e.examine(ctx, l, mistakes, x.patience, x.doh, x.ref)
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	if err != nil {
-		return err
+	return r, err
+}
+
+func (x examination) print(r *doctor.Report, brief bool) error {
+	_, err := io.WriteString(x.e.stdout, r.Text(doctor.TextOptions{All: x.all, Brief: brief, Colour: x.e.colours()}))
+	return err
+}
+
+// share writes the file of --report, if that is asked for.
+func (x examination) share(r *doctor.Report) error {
+	if file := x.cmd.Flag("report").Value.String(); file != "" {
+		return x.e.writeReport(r, file)
 	}
-	if asJSON {
-		err = writeJSON(e, r)
-	} else {
-		_, err = io.WriteString(e.stdout, r.Text(doctor.TextOptions{All: all, Colour: e.colours()}))
-	}
-	if err != nil {
-		return err
-	}
-	if file := cmd.Flag("report").Value.String(); file != "" {
-		if err := e.writeReport(r, file); err != nil {
-			return err
-		}
-	}
+	return nil
+}
+
+// verdictError is the exit status of a report, nil if nothing is broken.
+func verdictError(r *doctor.Report) error {
 	switch r.Verdict {
 	case doctor.Broken:
 		return &exitError{status: exitNo}
@@ -186,6 +237,17 @@ func runDoctor(ctx context.Context, e *env, cmd *cobra.Command, p patience, doh 
 		return &exitError{status: exitUntold}
 	}
 	return nil
+}
+
+// loadAnyway reads a configuration that may have mistakes, but for those of the command
+// line.
+func (e *env) loadAnyway(cmd *cobra.Command) (*config.Loaded, config.Errors, error) {
+	l, err := e.load(cmd, nil)
+	var mistakes config.Errors
+	if err != nil && (l == nil || !errors.As(err, &mistakes) || slices.ContainsFunc(mistakes, func(m config.Error) bool { return strings.HasPrefix(m.Where, "--") })) {
+		return nil, nil, err
+	}
+	return l, mistakes, nil
 }
 
 // writeReport writes what may be shown to others into a file that at first nobody else
@@ -224,10 +286,25 @@ func (e *env) writeReport(r *doctor.Report, file string) error {
 
 // examine makes the checks of doctor for a configuration, which may have mistakes.
 func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Errors, p patience, doh resolverFlag, ref bool) (*doctor.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.all) // the go command may have to be asked where it lies
+	defer cancel()
+	settings := e.goSettings(ctx)
+	chain := l.Proxy
+	if l.From["proxy"].Layer == config.GoEnv {
+		// As the go command has it, with a Sluice of this machine where it is named.
+		list, err := goenv.ParseProxyList(settings.Get("GOPROXY").Value)
+		if chain = list; err == nil {
+			mistakes = slices.DeleteFunc(slices.Clone(mistakes), func(m config.Error) bool { return m.Key == "proxy" })
+		}
+	}
+	return e.examineChain(ctx, l, settings, mistakes, chain, p, doh, ref)
+}
+
+// examineChain makes the checks of doctor for a chain of sources.
+func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goenv.Settings, mistakes config.Errors, chain goenv.List, p patience, doh resolverFlag, ref bool) (*doctor.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.all)
 	defer cancel()
 	begin := time.Now()
-	settings := e.goSettings(ctx)
 	s := &doctor.Subject{
 		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Built: built(),
 		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
@@ -238,14 +315,6 @@ func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Err
 			}
 			return origin.GoVersion(ctx, goCmd, e.environ)
 		},
-	}
-	chain := l.Proxy
-	if l.From["proxy"].Layer == config.GoEnv {
-		// As the go command has it, with a Sluice of this machine where it is named.
-		list, err := goenv.ParseProxyList(settings.Get("GOPROXY").Value)
-		if chain = list; err == nil {
-			mistakes = slices.DeleteFunc(slices.Clone(mistakes), func(m config.Error) bool { return m.Key == "proxy" })
-		}
 	}
 	for _, m := range mistakes {
 		if m.Key != "data" { // nothing is stored

@@ -98,6 +98,7 @@ type Found struct {
 	Why          string             `json:"why"`
 	Fix          string             `json:"fix"`
 	Commands     []string           `json:"commands"`
+	Changes      []finding.Change   `json:"changes"`      // what --fix does about it
 	Rows         []string           `json:"rows"`         // IDs of the rows that show it
 	Evidence     []string           `json:"evidence"`     // what those rows saw
 	Consequences []string           `json:"consequences"` // IDs of the rows that failed or were skipped because of it
@@ -282,10 +283,15 @@ func report(subject string, rows []Row, took time.Duration) Report {
 			if k < 0 {
 				k = len(rep.Findings)
 				rep.Findings = append(rep.Findings, Found{Code: f.Code, Cause: f.Cause, Severity: sev, Confidence: f.Confidence, Title: f.Title, About: []string{},
-					Why: f.Why, Fix: f.Mend, Commands: append([]string{}, f.Fix...), Rows: []string{}, Evidence: []string{}, Consequences: []string{}})
+					Why: f.Why, Fix: f.Mend, Commands: append([]string{}, f.Fix...), Changes: []finding.Change{}, Rows: []string{}, Evidence: []string{}, Consequences: []string{}})
 			}
 			found := &rep.Findings[k]
 			found.Rows = append(found.Rows, r.ID)
+			for _, c := range f.Changes {
+				if !slices.Contains(found.Changes, c) {
+					found.Changes = append(found.Changes, c)
+				}
+			}
 			if s := r.outcome.Subject; s != "" && !slices.Contains(found.About, s) {
 				found.About = append(found.About, s)
 			}

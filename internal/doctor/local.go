@@ -97,6 +97,18 @@ func (s *Subject) Checks() []Check {
 	return slices.Concat(checks, s.supply(), s.privateChecks())
 }
 
+// SettingsChanges are the fixes of settings that need no check but that of the settings.
+func SettingsChanges(settings *goenv.Settings) []finding.Change {
+	s := &Subject{Settings: settings}
+	var changes []finding.Change
+	for _, out := range []Outcome{s.goproxy(), s.patterns(), s.verification()} {
+		if out.Finding != nil {
+			changes = append(changes, out.Finding.Changes...)
+		}
+	}
+	return changes
+}
+
 // from says where a value is from, and what it hides.
 func from(v goenv.Value) string {
 	where := v.Layer.String()
@@ -131,8 +143,11 @@ func (s *Subject) goproxy() Outcome {
 	if fixed != "" && goenv.Redact(fixed) == fixed {
 		out.Finding.Mend = "write the list as it was probably meant"
 		out.Finding.Fix = []string{"go env -w GOPROXY='" + fixed + "'"}
-		if v.Layer == goenv.Environ {
+		switch v.Layer {
+		case goenv.Environ:
 			out.Finding.Fix = []string{"export GOPROXY='" + fixed + "'"}
+		case goenv.UserFile:
+			out.Finding.Changes = []finding.Change{{Kind: finding.SetGoEnv, Name: "GOPROXY", Value: fixed}}
 		}
 	}
 	return out
@@ -195,7 +210,12 @@ func (s *Subject) goenv() Outcome {
 		texts = append(texts, p.Error())
 	}
 	if len(texts) > 0 {
-		return s.mean(Warn, finding.GoEnvMalformed, s.Settings.File, strings.Join(texts, "; "))
+		out := s.mean(Warn, finding.GoEnvMalformed, s.Settings.File, strings.Join(texts, "; "))
+		if s.Settings.Mendable {
+			out.Finding.Mend = "put the lines right, by hand or by sluice doctor --fix"
+			out.Finding.Changes = []finding.Change{{Kind: finding.MendGoEnv}}
+		}
+		return out
 	}
 	if s.Settings.File == "" {
 		return Outcome{State: NA, Text: "there is none"}
@@ -208,12 +228,14 @@ var privateVariables = []string{"GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECU
 
 func (s *Subject) patterns() Outcome {
 	var texts, names []string
+	var changes []finding.Change
 	for _, name := range privateVariables {
 		v := s.Settings.Get(name)
 		if v.Layer == goenv.Default {
 			continue // it follows another, which is told
 		}
-		for _, p := range goenv.CheckPatterns(goenv.Patterns(v.Value)) {
+		problems := goenv.CheckPatterns(goenv.Patterns(v.Value))
+		for _, p := range problems {
 			if broad(goenv.Patterns(p.Pattern)) != "" {
 				continue // what that means is another row's
 			}
@@ -222,9 +244,19 @@ func (s *Subject) patterns() Outcome {
 				names = append(names, name)
 			}
 		}
+		if fixed := mendPatterns(v.Value, problems); fixed != v.Value && v.Layer == goenv.UserFile && goenv.Redact(fixed) == fixed && !strings.Contains(fixed, "'") {
+			changes = append(changes, finding.Change{Kind: finding.SetGoEnv, Name: name, Value: fixed})
+		}
 	}
 	if len(texts) > 0 {
-		return s.mean(Warn, finding.GoEnvMalformed, strings.Join(names, ", "), strings.Join(texts, "; "))
+		out := s.mean(Warn, finding.GoEnvMalformed, strings.Join(names, ", "), strings.Join(texts, "; "))
+		if len(changes) > 0 {
+			out.Finding.Mend, out.Finding.Fix, out.Finding.Changes = "write the patterns as they were probably meant", nil, changes
+			for _, c := range changes {
+				out.Finding.Fix = append(out.Finding.Fix, "go env -w "+c.Name+"='"+c.Value+"'")
+			}
+		}
+		return out
 	}
 	past := 0
 	for _, path := range s.Required {
@@ -241,6 +273,20 @@ func (s *Subject) patterns() Outcome {
 	return Outcome{State: OK, Text: fmt.Sprintf("%d of the %d modules that go.mod requires go past the proxies, by %s", past, len(s.Required), goenv.Redact(string(s.NoProxy)))}
 }
 
+// mendPatterns is a list of patterns with those that match nothing as they were probably
+// meant.
+func mendPatterns(list string, problems []goenv.PatternProblem) string {
+	var globs []string
+	for glob := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(problems, func(p goenv.PatternProblem) bool { return p.Dead && p.Fix != "" && p.Pattern == glob })
+		if i >= 0 {
+			glob = problems[i].Fix
+		}
+		globs = append(globs, glob)
+	}
+	return strings.Join(globs, ",")
+}
+
 // broad are patterns that match public modules beside anybody's own.
 func broad(p goenv.Patterns) string {
 	for _, glob := range p.Split() {
@@ -254,12 +300,16 @@ func broad(p goenv.Patterns) string {
 
 func (s *Subject) verification() Outcome {
 	var texts, names []string
+	var changes []finding.Change
 	say := func(name, text string) {
 		names = append(names, name)
 		texts = append(texts, text)
 	}
 	if v := s.Settings.Get("GOSUMDB"); v.Value == "off" {
 		say("GOSUMDB", "GOSUMDB is "+from(v)+", so no module is checked against a checksum database")
+		if v.Layer == goenv.UserFile && s.Settings.Default("GOSUMDB").Value != "off" {
+			changes = append(changes, finding.Change{Kind: finding.UnsetGoEnv, Name: "GOSUMDB"})
+		}
 	}
 	for _, name := range privateVariables {
 		if v := s.Settings.Get(name); v.Where != "follows GOPRIVATE" {
@@ -268,13 +318,31 @@ func (s *Subject) verification() Outcome {
 			}
 		}
 	}
-	if strings.Contains(s.Settings.Get("GOFLAGS").Value, "-insecure") {
+	if v := s.Settings.Get("GOFLAGS"); strings.Contains(v.Value, "-insecure") {
 		say("GOFLAGS", "GOFLAGS has -insecure, which the go command no longer knows")
+		// Without quotes, words are what spaces make them.
+		if left := withoutInsecure(v.Value); v.Layer == goenv.UserFile && !strings.ContainsAny(v.Value, `"'`) && finding.Redact(left) == left {
+			change := finding.Change{Kind: finding.SetGoEnv, Name: "GOFLAGS", Value: left}
+			if left == "" {
+				change.Kind = finding.UnsetGoEnv
+			}
+			changes = append(changes, change)
+		}
 	}
 	if len(texts) == 0 {
 		return Outcome{State: OK, Text: "public modules are verified"}
 	}
-	return s.mean(Warn, finding.VerificationOff, strings.Join(names, ", "), strings.Join(texts, "; "))
+	out := s.mean(Warn, finding.VerificationOff, strings.Join(names, ", "), strings.Join(texts, "; "))
+	out.Finding.Changes = changes
+	return out
+}
+
+func withoutInsecure(flags string) string {
+	words := slices.DeleteFunc(strings.Fields(flags), func(w string) bool {
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(w, "-"), "-"), "=")
+		return name == "insecure"
+	})
+	return strings.Join(words, " ")
 }
 
 // forwardVariables finds what of HTTPS_PROXY and its like the go command passes over

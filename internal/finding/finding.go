@@ -57,6 +57,9 @@ type Entry struct {
 type Finding struct {
 	Entry
 	Confidence Confidence `json:"confidence"`
+	// Changes are the fix as what Sluice can do itself; none if somebody has to know or
+	// do more.
+	Changes []Change `json:"changes,omitempty"`
 }
 
 // Of is the finding of code, with High confidence. A code that is not in the

@@ -83,6 +83,7 @@ func (p Problem) Error() string {
 type Settings struct {
 	File     string    // the go env -w file; empty if there is none to read (GOENV=off, no home)
 	Problems []Problem // in order of file and line
+	Mendable bool      // MendFile puts something right in File
 
 	environ     map[string]string
 	user        map[string]fileValue
@@ -142,6 +143,7 @@ func Load(environ []string, readFile func(path string) ([]byte, error), goroot, 
 		}
 		values, problems := parseEnvFile(path, data)
 		s.Problems = append(s.Problems, problems...)
+		s.Mendable = s.Mendable || path == s.File && len(problems) > 0 && !bytes.Equal(MendFile(data), data)
 		return values
 	}
 	s.user = read(s.File)

@@ -1,0 +1,82 @@
+package doctor
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
+)
+
+func TestAChangeIsOfferedOnlyWhereTheFileOfTheUserIsWrongAndTheMendIsKnown(t *testing.T) {
+	set := func(name, value string) finding.Change {
+		return finding.Change{Kind: finding.SetGoEnv, Name: name, Value: value}
+	}
+	unset := func(name string) finding.Change { return finding.Change{Kind: finding.UnsetGoEnv, Name: name} }
+	for _, tt := range []struct {
+		file string
+		env  []string
+		want []finding.Change
+	}{
+		{file: "GOPROXY=https//a.example,Direct", want: []finding.Change{set("GOPROXY", "https://a.example,direct")}},
+		{file: "GOPROXY=https//a.example", env: []string{"GOPROXY=https//b.example"}}, // the file is hidden
+		{file: "GOPROXY=https//u:secret@a.example"},                                   // nobody else's business
+		{file: "GOPROXY=nonsense"},             // nobody knows what was meant
+		{file: "GOPROXY=https://a.example/?x"}, // and this works, perhaps
+		{file: "GOPRIVATE=git.corp.example, https://x.example", want: []finding.Change{set("GOPRIVATE", "git.corp.example,x.example")}},
+		{file: "GONOSUMDB=git.corp.example:22/x", want: []finding.Change{set("GONOSUMDB", "git.corp.example/x")}},
+		{file: "GOPRIVATE=git.corp.example/[ab"},
+		{file: "GOPRIVATE=github.com"}, // what is private there, only the user knows
+		{file: "GOSUMDB=off", want: []finding.Change{unset("GOSUMDB")}},
+		{env: []string{"GOSUMDB=off"}},
+		{file: "GOFLAGS=-insecure", want: []finding.Change{unset("GOFLAGS")}},
+		{file: "GOFLAGS=-mod=mod --insecure=true -v", want: []finding.Change{set("GOFLAGS", "-mod=mod -v")}},
+		{file: `GOFLAGS="-insecure -v"`},
+	} {
+		s := goenv.Load(append(tt.env, "GOENV=/env"), func(name string) ([]byte, error) {
+			if name != "/env" {
+				return nil, os.ErrNotExist
+			}
+			return []byte(strings.ReplaceAll(tt.file, ";", "\n") + "\n"), nil
+		}, "", "")
+		if got := SettingsChanges(s); !slices.Equal(got, tt.want) {
+			t.Errorf("%q with %q: %+v, want %+v", tt.file, tt.env, got, tt.want)
+		}
+	}
+}
+
+func TestTheLinesOfTheUsersFileAreMendedAndThoseOfTheToolchainAreNot(t *testing.T) {
+	for file, want := range map[string]int{"noise\n": 1, "GOPROXY=\"https://a.example\"\n": 1, "# fine\nGOPROXY=https://a.example\n": 0, "GOFLAGS=\xff\n": 0} {
+		for _, user := range []bool{true, false} {
+			settings := goenv.Load([]string{"GOENV=/env"}, func(name string) ([]byte, error) {
+				if (name == "/env") != user {
+					return nil, os.ErrNotExist
+				}
+				return []byte(file), nil
+			}, "/goroot", "")
+			out := (&Subject{Settings: settings}).goenv()
+			n := 0
+			if out.Finding != nil {
+				n = len(out.Finding.Changes)
+			}
+			if !user {
+				want = 0
+			}
+			if n != want {
+				t.Errorf("%q, the user's %v: %d changes, want %d", file, user, n, want)
+			}
+		}
+	}
+}
+
+func TestTheSchemaKnowsEveryKindOfChange(t *testing.T) {
+	var kinds []any
+	for _, k := range finding.ChangeKinds() {
+		kinds = append(kinds, string(k))
+	}
+	if got := published(t).Properties["findings"].Items.Properties["changes"].Items.Properties["kind"].Enum; !slices.Equal(got, kinds) {
+		t.Errorf("the schema has %v, want %v", got, kinds)
+	}
+}
