@@ -107,15 +107,8 @@ func inPlace(e Entry, place Place) []string {
 	for _, cmd := range e.Fix {
 		if m := setting.FindStringSubmatch(cmd); m != nil {
 			name, value := m[2], m[3]
-			switch {
-			case place == PowerShell && m[1] == "export":
-				cmd = "$env:" + name + " = '" + value + "'"
-			case place == Dockerfile:
-				cmd = "ENV " + name + `="` + value + `"`
-			case place == GitHub:
-				cmd = "env: { " + name + `: "` + value + `" }`
-			case place == GitLab:
-				cmd = "variables: { " + name + `: "` + value + `" }`
+			if place != Terminal && (place != PowerShell || m[1] == "export") {
+				cmd = Setting(place, name, value)
 			}
 		} else if !byHand.MatchString(cmd) {
 			if place == Dockerfile || place == GitLab { // where one is root
@@ -135,6 +128,22 @@ func inPlace(e Entry, place Place) []string {
 		out = append(out, cmd)
 	}
 	return out
+}
+
+// Setting is the line that sets an environment variable in place, for what runs there
+// afterwards. The value has no quotes, and nothing that a shell reads within them.
+func Setting(place Place, name, value string) string {
+	switch place {
+	case PowerShell:
+		return "$env:" + name + " = '" + value + "'"
+	case Dockerfile:
+		return "ENV " + name + `="` + value + `"`
+	case GitHub:
+		return "env: { " + name + `: "` + value + `" }`
+	case GitLab:
+		return "variables: { " + name + `: "` + value + `" }`
+	}
+	return "export " + name + "='" + value + "'"
 }
 
 var forPowerShell = strings.NewReplacer(
