@@ -328,7 +328,7 @@ func (e *env) probe(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 	if !slices.ContainsFunc(list, func(x goenv.Entry) bool { return x.Kind == goenv.HTTP || x.Kind == goenv.File }) {
 		return nil
 	}
-	r, err := e.examineChain(ctx, l, settings, nil, list, patient, true)
+	r, err := e.examineChain(ctx, l, settings, nil, list, patient, resolverFlag{}, true)
 	if ctx.Err() != nil {
 		e.say("nothing was changed")
 		return context.Cause(ctx)
