@@ -37,7 +37,7 @@ func TestDoctorKnowsWhetherTheGoCommandGetsPrivateModules(t *testing.T) {
 			}
 			home := t.TempDir()
 			dir := filepath.Join(home, "app")
-			files := map[string]string{"app/go.mod": "module app.test\n\ngo 1.24\n\nrequire " + r.Root + " v1.0.0\n", "tree/x": ""}
+			files := map[string]string{"app/go.mod": "module app.test\n\ngo 1.24\n\nrequire " + r.Root + " v1.0.0\n", "tree/x": "", ".config/go/telemetry/mode": "off"} // a go command that may upload outlives the test
 			if tt.netrc != "" {
 				files[".netrc"] = "machine " + modtest.GitHost + " login joe password " + tt.netrc + "\n"
 			}

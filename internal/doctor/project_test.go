@@ -14,6 +14,7 @@ import (
 
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/modtest"
 )
 
 // onDisk writes an archive into a new directory, and gives a subject whose project is
@@ -158,7 +159,7 @@ func TestTheGoCommandAgreesAboutVendorAndWorkspaces(t *testing.T) {
 			defer cancel()
 			cmd := exec.CommandContext(ctx, goCmd, "list", "-deps", "./...")
 			cmd.Dir = filepath.Join(dir, "app")
-			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GOPROXY=off", "GOSUMDB=off", "GOFLAGS=", "GOENV=off", "GOTOOLCHAIN=local", "GOMODCACHE=" + filepath.Join(dir, "mod"), "GOCACHE=" + filepath.Join(dir, "cache"), "SYSTEMROOT=" + os.Getenv("SYSTEMROOT")}
+			cmd.Env = modtest.GoEnv(t, "off", "off", "GOFLAGS=", "GOWORK=")
 			out, err := cmd.CombinedOutput()
 			if (err == nil) != (got == "") {
 				t.Errorf("we say %q, and go says %v:\n%s\n%s", got, err, out, r.Text(TextOptions{All: true}))
