@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/modsluice/sluice/internal/finding"
@@ -36,9 +37,11 @@ type private struct {
 	id     string
 	path   string // of the module
 	host   string
-	repo   string // the repository's address; "" if a page has to say it
-	vcs    string // of repo
-	cached bool   // the module cache has all modules of this way
+	repo   string      // the repository's address; "" if a page has to say it
+	any    bool        // by https or by ssh, whichever answers, as the path names no scheme
+	vcs    string      // of repo
+	cached bool        // the module cache has all modules of this way
+	vendor func() bool // whether the vendor directory has them
 }
 
 // What the go command knows of paths without asking anybody: cmd/go/internal/vcs.
@@ -50,6 +53,7 @@ var (
 // privates are the ways to private modules.
 func (s *Subject) privates() (ways []*private, more int) {
 	at := map[string]*private{}
+	vendor := sync.OnceValue(func() bool { return s.vendor(s.open()).State == OK })
 	cache := s.Settings.Get("GOMODCACHE").Value
 	for _, m := range s.Selected {
 		host, rest, _ := strings.Cut(m.Path, "/")
@@ -57,11 +61,11 @@ func (s *Subject) privates() (ways []*private, more int) {
 			continue
 		}
 		owner, _, _ := strings.Cut(rest, "/")
-		p := &private{s: s, path: m.Path, host: host, cached: true}
+		p := &private{s: s, path: m.Path, host: host, cached: true, vendor: vendor}
 		if root := wellKnown.FindString(m.Path); root != "" {
 			p.repo, p.vcs = "https://"+root, "git"
 		} else if w := withVCS.FindStringSubmatch(m.Path); w != nil {
-			p.repo, p.vcs = "https://"+w[1], w[2]
+			p.repo, p.vcs, p.any = "https://"+w[1], w[2], true
 		}
 		key := host + "/" + owner
 		if at[key] == nil {
@@ -108,12 +112,17 @@ func (s *Subject) privateChecks() (checks []Check) {
 	return checks
 }
 
-// soften makes a failure of what is in the module cache already a warning: the builds
-// that this go.mod needs do not go there.
+// soften makes a failure about what is here already a warning: the builds that this
+// go.mod needs do not go there.
 func (p *private) soften(out Outcome) Outcome {
-	if out.State == Fail && p.cached {
+	switch {
+	case out.State != Fail:
+	case p.cached:
 		out.State = Warn
 		out.Text += "; the module cache still has what go.mod requires"
+	case p.vendor():
+		out.State = Warn
+		out.Text += "; the vendor directory has what is built"
 	}
 	return out
 }
@@ -207,6 +216,8 @@ func (p *private) gate(seen Seen) *Outcome {
 		return &Outcome{State: NA, Text: "GOINSECURE lets the go command do without encryption"}
 	case p.repo == "":
 		return nil
+	case p.any:
+		return &Outcome{State: NA, Text: "git finds out which scheme the host answers"}
 	}
 	to, _ := l.git.rewrite(p.repo)
 	if r, ok := parseRemote(to); !ok || r.scheme != "https" || r.host != p.host {
@@ -368,7 +379,7 @@ const askHelper = `!f() { if test "$1" = get; then unset GIT_CONFIG_PARAMETERS; 
 // repository asks for the head of the repository, as the go command does, and nothing
 // else.
 func (p *private) repository(ctx context.Context, seen Seen) Outcome {
-	s, l := p.s, p.known(seen)
+	l := p.known(seen)
 	found, ok := seen[p.id+".page"].Fact().(goImport)
 	switch {
 	case !ok:
@@ -376,6 +387,24 @@ func (p *private) repository(ctx context.Context, seen Seen) Outcome {
 	case found.vcs != "git":
 		return Outcome{State: NA, Text: "it is not one of git, and not tried here"}
 	}
+	if !p.any {
+		return p.lsRemote(ctx, l, found, p.s.Limits.Answer)
+	}
+	out := p.lsRemote(ctx, l, found, p.s.Limits.Answer/2) // each has half of the time
+	if out.State != OK && ctx.Err() == nil {
+		found.repo = strings.Replace(found.repo, "https://", "ssh://", 1)
+		if second := p.lsRemote(ctx, l, found, p.s.Limits.Answer/2); second.State == OK {
+			return second
+		}
+	}
+	return out
+}
+
+// lsRemote asks for the head of a repository, for as long as limit.
+func (p *private) lsRemote(ctx context.Context, l login, found goImport, limit time.Duration) Outcome {
+	s := p.s
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, upstream.ErrStalled)
+	defer cancel()
 	to, _ := l.git.rewrite(found.repo)
 	r, ok := parseRemote(to)
 	if !ok || strings.HasPrefix(found.repo, "-") {
@@ -399,7 +428,7 @@ func (p *private) repository(ctx context.Context, seen Seen) Outcome {
 	case err == nil && exit == 0:
 		return Outcome{State: OK, Text: fmt.Sprintf("%s answers git in %s", r.host, short(time.Since(begin)))}
 	case err != nil && (ctx.Err() != nil || errors.Is(err, upstream.ErrStalled)):
-		return Outcome{State: Incomplete, Text: fmt.Sprintf("git had no answer of %s within %v", r.host, s.Limits.Answer)}
+		return Outcome{State: Incomplete, Text: fmt.Sprintf("git had no answer of %s within %v", r.host, limit)}
 	case err != nil:
 		return p.mean(finding.VCSMissing, finding.OneLine(err.Error(), 200))
 	case strings.Contains(stderr, "end-of-options'"):

@@ -7,7 +7,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,11 +44,17 @@ type corner struct {
 	hasGit bool
 	answer time.Duration
 	page   http.RoundTripper // what answers for the page of the import path; nil: the server
+	direct bool              // without a forward proxy, to this machine
+}
+
+// LookupNetIP finds every name on this machine.
+func (c *corner) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 }
 
 // errorPage is a 404 that has the tag all the same, as GitLab sends it.
 var errorPage = roundTrip(func(r *http.Request) (*http.Response, error) {
-	page := "<html><head><meta name=\"go-import\" content=\"" + modtest.GitHost + "/team/lib git https://" + modtest.GitHost + "/team/lib.git\"></head></html>"
+	page := "<html><head><meta name=\"go-import\" content=\"" + r.URL.Host + "/team/lib git https://" + modtest.GitHost + "/team/lib.git\"></head></html>"
 	return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(page)), Request: r}, nil
 })
 
@@ -81,7 +90,7 @@ func (c *corner) file(name, text string, mode os.FileMode) string {
 func machine(words string) string { return "machine " + modtest.GitHost + " " + words + "\n" }
 
 func (c *corner) subject() *Subject {
-	environ := append(c.git.Environ(), "HOME="+c.home, "USERPROFILE="+c.home, "GIT_CONFIG_NOSYSTEM=1", "GOPRIVATE="+modtest.GitHost, "GOMODCACHE="+filepath.Join(c.home, "mod"))
+	environ := append(c.git.Environ(), "HOME="+c.home, "USERPROFILE="+c.home, "GIT_CONFIG_NOSYSTEM=1", "GIT_SSH_COMMAND=false", "GOPRIVATE="+modtest.GitHost, "GOMODCACHE="+filepath.Join(c.home, "mod"))
 	for _, kv := range c.env {
 		name, _, _ := strings.Cut(kv, "=")
 		environ = append(slices.DeleteFunc(environ, func(old string) bool { return strings.HasPrefix(old, name+"=") }), kv)
@@ -114,6 +123,9 @@ func (c *corner) subject() *Subject {
 	proxy, _ := url.Parse(c.git.Proxy)
 	s.PrivateNet = func(host string, withLogin bool) *upstream.Net {
 		n := upstream.NetConfig{Connect: time.Minute, Timeout: time.Minute, Wrap: s.Notes.Wrap, TLS: &tls.Config{RootCAs: roots}, Proxy: http.ProxyURL(proxy)}
+		if c.direct {
+			n.Proxy, n.Resolver = nil, c
+		}
 		if c.page != nil {
 			n.Wrap = func(name string, _ http.RoundTripper) http.RoundTripper { return s.Notes.Wrap(name, c.page) }
 		}
@@ -126,9 +138,9 @@ func (c *corner) subject() *Subject {
 				n.Authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+pw))
 			}
 		}
-		net := upstream.NewNet(n)
-		c.t.Cleanup(net.Close)
-		return net
+		made := upstream.NewNet(n)
+		c.t.Cleanup(made.Close)
+		return made
 	}
 	return s
 }
@@ -272,6 +284,10 @@ func TestSSHIsTriedWithoutAskingAndToldApart(t *testing.T) {
 		text string
 	}{
 		{"works", func(*corner) {}, "", "answers git in"},
+		{"works", func(c *corner) { // where https does not
+			c.repo.Break(modtest.GitUnavailable)
+			c.file(".gitconfig", "", 0o600)
+		}, "", "answers git in"},
 		{"key", func(*corner) {}, "repository fail SL-SSH-001", "no key file is there, and there is no agent"},
 		{"key", func(c *corner) {
 			c.file(".ssh/id_ed25519", "not a key", 0o600)
@@ -293,14 +309,14 @@ func TestSSHIsTriedWithoutAskingAndToldApart(t *testing.T) {
 			if out, err := exec.Command("git", "init", "--quiet", "--bare", filepath.Join(c.home, "repo.git")).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			c.env = []string{"PATH=" + filepath.Join(c.home, "bin") + ":" + os.Getenv("PATH")}
+			c.env = []string{"PATH=" + filepath.Join(c.home, "bin") + ":" + os.Getenv("PATH"), "GIT_SSH_COMMAND="}
 			tt.set(c)
-			if tt.mode == "works" {
+			if strings.HasPrefix(tt.mode, "works") {
 				c.file(".ssh/known_hosts", "h k\n", 0o600)
 			}
 			got, r := c.seen()
 			text := r.Text(TextOptions{All: true})
-			if got != tt.want || !strings.Contains(text, tt.text) || !strings.Contains(text, "by SSH") {
+			if got != tt.want || !strings.Contains(text, tt.text) {
 				t.Errorf("it is %q, want %q with %q, in\n%s", got, tt.want, tt.text, text)
 			}
 			args, _ := os.ReadFile(filepath.Join(c.home, "ssh-args"))
@@ -329,6 +345,52 @@ func TestAServerThatHangsCostsNoMoreThanItsTime(t *testing.T) {
 	c.answer = time.Second
 	if got, r := c.seen(); got != "repository incomplete" {
 		t.Errorf("it is %q, in\n%s", got, r.Text(TextOptions{All: true}))
+	}
+}
+
+// The host answers at no port but that of http.
+func TestAHostWithoutEncryptionIsToldApart(t *testing.T) {
+	if conn, err := net.Dial("tcp", "127.0.0.1:443"); err == nil {
+		conn.Close()
+		t.Skip("this machine serves https")
+	}
+	const host = "git.corp.internal"
+	for allowed, want := range map[string]string{"": "connect fail SL-NET-002, insecure fail SL-VCS-008", host: ""} {
+		c := newCorner(t)
+		c.mod.Path = host + "/team/lib"
+		c.env = []string{"GOPRIVATE=" + host, "GOINSECURE=" + allowed}
+		c.page = roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Scheme != "http" || r.Header.Get("Authorization") != "" {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			}
+			return errorPage(r)
+		})
+		c.file(".netrc", "machine "+host+" login joe password "+password+"\n", 0o600)
+		c.direct = true
+		got, r := c.seen()
+		if got != want {
+			t.Errorf("with GOINSECURE=%s it is %q, want %q, in\n%s", allowed, got, want, r.Text(TextOptions{All: true}))
+		}
+		if want != "" && (len(r.Findings) != 1 || r.Findings[0].Code != finding.InsecureScheme) {
+			t.Errorf("the findings are %+v", r.Findings)
+		}
+	}
+}
+
+func TestWhatVendorHasNeedsNoLoginNow(t *testing.T) {
+	s, dir := onDisk(t, "-- app/go.mod --\nmodule example.com/app\ngo 1.24\nrequire git.corp.example/a.git v1.0.0\n-- app/vendor/modules.txt --\n# git.corp.example/a.git v1.0.0\n## explicit\ngit.corp.example/a.git\n", "GOPRIVATE=git.corp.example", "GOVCS=private:off")
+	s.Selected = []module.Version{{Path: "git.corp.example/a.git", Version: "v1.0.0"}}
+	state := func() State {
+		return Run(t.Context(), "", append([]Check{check("machine.git", 0, fine)}, s.privateChecks()[:1]...), time.Minute).Rows[1].State
+	}
+	if got := state(); got != Warn {
+		t.Errorf("with vendor it is %s", got)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "app", "vendor")); err != nil {
+		t.Fatal(err)
+	}
+	if got := state(); got != Fail {
+		t.Errorf("without vendor it is %s", got)
 	}
 }
 

@@ -154,11 +154,11 @@ func (r imageReader) read(text string) (remarks []remark) {
 				sum = sum || covers(src, "go.sum")
 				vendors = vendors || covers(src, "vendor") && r.ignore.leavesOut("vendor/modules.txt") == 0
 			}
-			if x.verb == "RUN" && downloads.MatchString(x.args) {
-				at, fetched = i, fetches.MatchString(x.args)
-				if strings.Contains(x.args, "--mount=type=bind") {
-					sum = true // what is mounted is not gone into
-				}
+			// What is mounted is not gone into; and what runs before go.mod is there, such as
+			// the installation of a tool, is none of the project's.
+			mounts := strings.Contains(x.args, "--mount=type=bind")
+			if x.verb == "RUN" && downloads.MatchString(x.args) && (mod > 0 || mounts) {
+				at, fetched, sum = i, fetches.MatchString(x.args), sum || mounts
 				break
 			}
 			all.WriteString(x.verb + " " + x.args + "\n")

@@ -27,6 +27,7 @@ func TestWhatBreaksModulesInAnImageIsFound(t *testing.T) {
 		{"by pattern", dockerfile("FROM golang:1.24.3-bookworm", "COPY go.* ./", "RUN go mod download"), "", "", "", ""},
 		{"as a list", dockerfile("FROM golang:1", `COPY ["go.mod", "go.sum", "./"]`, "RUN go mod download"), "", "", "", ""},
 		{"from vendor", dockerfile("FROM golang:1.24-alpine", "COPY . .", "ENV GOFLAGS=-mod=vendor GOPROXY=off", "RUN go build ./...") + vendorOfHello, corp, "", "", ""},
+		{"a tool before everything", dockerfile("FROM golang:1.24-alpine", "RUN go install example.com/tool@v1.0.0", "RUN apk add git", "ENV GOPRIVATE=git.corp.example", "COPY . .", "RUN go build"), corp, "", "", ""},
 		{"an image of one's own", dockerfile("FROM registry.corp.example/go:1.20", "COPY go.mod go.sum ./", "RUN go mod download"), corp, "", "", ""},
 		{"an image by an argument that is not known", dockerfile("ARG VERSION", "FROM golang:${VERSION}", "COPY go.mod go.sum ./", "RUN go mod download"), "", "", "", ""},
 		{"nothing to do with modules", dockerfile("FROM debian:bookworm-slim", "COPY app /app"), corp, "", "", ""},
