@@ -487,7 +487,7 @@ func plain(err error) error {
 }
 
 // maxCached is how many bytes of the zips in the module cache, and of what they are
-// extracted to, are read: about a tenth of a second's work.
+// extracted to, are read: half a second's work at most, beside the waiting for answers.
 const maxCached = 64 << 20
 
 // cached compares what the module cache has of the project's versions with what was

@@ -89,9 +89,7 @@ func (k *Cache) look(ctx context.Context, m module.Version, first bool) *state {
 		return &state{k: k, m: m}
 	}
 	st.evidence(ctx, first)
-	if fi, ok := st.regular(st.path("lock"), 6); fi != nil && !ok {
-		st.present = true
-	}
+	st.regular(st.path("lock"), 6)
 	st.lookZip(ctx, first)
 	st.lookTree(ctx, first)
 	st.lookInfo()

@@ -31,6 +31,9 @@ const (
 	rounds = 3
 )
 
+// errWritten says that a file is no longer the one that was looked at, or soon is not.
+var errWritten = errors.New("a go command is writing it just now")
+
 // errOther says that sources have other bytes than a private module had before.
 var errOther = errors.New("the sources have other bytes now than were recorded when it came, and nobody says which are right")
 
@@ -58,10 +61,7 @@ func (k *Cache) Mend(ctx context.Context) (Report, error) {
 			k.found(k.mendPlace(ctx, d))
 		}
 	}
-	if len(k.report().Damages) > 0 {
-		// It may have hidden versions; and whole directories may have gone with it.
-		bad = slices.Compact(append(bad, k.hidden(ctx, bad)...))
-	}
+	bad = append(bad, k.hidden(ctx, bad, k.report().Damages)...)
 	var mu sync.Mutex
 	mended := map[module.Version][]Damage{}
 	each(ctx, k.c.Parallel, bad, func(m module.Version) {
@@ -86,7 +86,8 @@ func (k *Cache) Mend(ctx context.Context) (Report, error) {
 	}
 	// The lists last, as they say which versions there are.
 	for _, d := range rest {
-		if isList(d) {
+		// What was removed may have been what it lacked.
+		if isList(d) && len(k.readList(filepath.Join(k.root, filepath.FromSlash(path.Dir(d.File))))) > 0 {
 			k.found(k.mendList(d))
 		}
 	}
@@ -95,16 +96,23 @@ func (k *Cache) Mend(ctx context.Context) (Report, error) {
 
 func isList(d Damage) bool { return strings.HasSuffix(d.File, "/@v/list") }
 
-// hidden are versions that are damaged and were not seen before.
-func (k *Cache) hidden(ctx context.Context, known []module.Version) (more []module.Version) {
-	if k.c.Only != nil {
+// hidden are further versions that are damaged: those that could not be seen for what
+// was in the way, and those of which directories have gone with it.
+func (k *Cache) hidden(ctx context.Context, known []module.Version, mended []Damage) (more []module.Version) {
+	mended = slices.DeleteFunc(slices.Clone(mended), func(d Damage) bool { return d.Kind != NotADirectory && d.Kind != Denied })
+	if k.c.Only != nil || len(mended) == 0 {
 		return nil
 	}
+	versions := slices.DeleteFunc(k.survey(ctx).versions, func(m module.Version) bool {
+		st := k.place(m)
+		near := func(d Damage) bool {
+			return strings.HasPrefix(k.rel(st.at), d.File+"/") || strings.HasPrefix(k.rel(st.tree), d.File+"/")
+		}
+		return slices.Contains(known, m) || st == nil || k.seen[m] && !slices.ContainsFunc(mended, near)
+	})
 	var mu sync.Mutex
-	s := k.survey(ctx)
-	each(ctx, k.c.Parallel, slices.DeleteFunc(s.versions, func(m module.Version) bool { return slices.Contains(known, m) }), func(m module.Version) {
-		// What was read and found whole a moment ago is not read again.
-		st := k.look(ctx, m, false)
+	each(ctx, k.c.Parallel, versions, func(m module.Version) {
+		st := k.look(ctx, m, !k.seen[m])
 		mu.Lock()
 		defer mu.Unlock()
 		if len(st.damages) > 0 {
@@ -137,7 +145,10 @@ func (k *Cache) mendPlace(ctx context.Context, d Damage) Damage {
 		if err == nil {
 			defer f.Close()
 			if ok, lerr := lockFile(f, true); lerr == nil && !ok {
-				return d.done(Left, errors.New("a go command is writing it"))
+				return d.done(Left, errWritten)
+			}
+			if fi, serr := f.Stat(); serr == nil && fi.ModTime().After(k.born) {
+				return d.done(Left, errWritten)
 			}
 		}
 		return d.done(Removed, os.Remove(name))
@@ -757,7 +768,7 @@ func (k *Cache) mendList(d Damage) Damage {
 	if ok, err := lockFile(f, true); err != nil {
 		return d.done(Failed, err)
 	} else if !ok {
-		return d.done(Left, errors.New("a go command is writing it"))
+		return d.done(Left, errWritten)
 	}
 	k.user.give(name)
 	list, _ := listOf(filepath.Dir(name))

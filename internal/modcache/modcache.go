@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -142,11 +143,13 @@ type Cache struct {
 	root string // Dir, without links
 	down string // cache/download in it
 	user user   // whose it is
+	born time.Time
 
 	mu      sync.Mutex // guards the following
 	left    int64      // of MaxBytes
 	rep     Report
 	records map[module.Version]string // what sound records of checksum databases say, as Sums
+	seen    map[module.Version]bool   // versions that the first survey saw
 }
 
 // Open begins with a cache. The error matches fs.ErrNotExist if there is none.
@@ -165,7 +168,7 @@ func Open(c Config) (*Cache, error) {
 	if !fi.IsDir() {
 		return nil, fmt.Errorf("the module cache %s is a file, and no directory", c.Dir)
 	}
-	k := &Cache{c: c, root: root, down: filepath.Join(root, "cache", "download"), records: map[module.Version]string{}, left: c.MaxBytes}
+	k := &Cache{c: c, root: root, down: filepath.Join(root, "cache", "download"), records: map[module.Version]string{}, seen: map[module.Version]bool{}, left: c.MaxBytes, born: time.Now()}
 	k.user = userOf(fi)
 	return k, nil
 }
@@ -207,7 +210,7 @@ func (k *Cache) check(ctx context.Context) (bad []module.Version, err error) {
 			}
 		}
 		k.found(s.damages...)
-		versions = s.versions
+		versions, k.seen = s.versions, s.seen
 	} else {
 		versions = slices.DeleteFunc(slices.Clone(versions), func(m module.Version) bool { return !goproxy.IsCanonical(m) })
 		k.found(k.above(ctx, versions)...)
@@ -285,13 +288,17 @@ func (k *Cache) judge(ctx context.Context, m module.Version) (ds []Damage, busy 
 
 // peek takes a lock that is there, to see whether somebody else has it.
 func (k *Cache) peek(name string) (release func(), busy bool) {
+	fi, err := os.Lstat(name)
+	if err != nil || !fi.Mode().IsRegular() {
+		return func() {}, false // nobody works without it, or with what it is
+	}
 	f, err := os.Open(name)
 	if err != nil {
-		return func() {}, false // nobody works without it
+		return func() {}, false
 	}
 	if ok, err := lockFile(f, false); err == nil && !ok {
 		f.Close()
-		return nil, true
+		return func() {}, true
 	}
 	return func() { f.Close() }, false
 }

@@ -90,7 +90,7 @@ func TestWhatTheGoCommandTakesForWholeIsNoDamage(t *testing.T) {
 		},
 		"names that mean nothing": func(s *scene, m module.Version) {
 			for _, name := range []string{"go.mod", "README.md", "cache/download/.DS_Store", "cache/download/one.test/m/@v/v1.0.0.zip.bak", "cache/download/one.test/m/@v/master.info",
-				"cache/vcs/abc/HEAD", "one.test/notes.txt", "cache/download/sumdb/x/y"} {
+				"cache/vcs/abc/HEAD", "Mine/notes", "one.test/Mine/notes", "cache/download/Mine/notes", "one.test/notes.txt", "cache/download/sumdb/x/y"} {
 				write(t, filepath.Join(s.dir, filepath.FromSlash(name)), "x")
 			}
 		},
@@ -139,6 +139,25 @@ func TestWithoutAZipATreeIsHeldAgainstTheRecord(t *testing.T) {
 	}
 	if got := read(t, s.tree(m, "m.go")); got != "package m\n" {
 		t.Errorf("the file is %q", got)
+	}
+}
+
+func TestAListThatIsRightOnceSomethingElseIsRemovedIsNotWritten(t *testing.T) {
+	s, m := one(t)
+	stray := strings.TrimSuffix(s.at(m, ""), m.Version) + "v1.3.0-RC1.mod" // which the go command would list
+	write(t, stray, "module one.test/m\n")
+	old(t, stray)
+	old(t, s.at(m, ".mod"))
+	list := filepath.Join(filepath.Dir(stray), "list")
+	before, err := os.Stat(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(s.mend(s.config())); !slices.Equal(got, []string{"unreachable removed"}) {
+		t.Errorf("done: %q", got)
+	}
+	if after, err := os.Stat(list); err != nil || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("the list was written (%v)", err)
 	}
 }
 
@@ -259,6 +278,9 @@ func TestAVersionThatAGoCommandIsAtWorkOnIsLeftToIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := snapshot(t, s.dir)
+	if r := s.check(s.config()); len(r.Damages) > 0 || !slices.Equal(r.Busy, []module.Version{m}) {
+		t.Errorf("looked at: busy %v, and found:\n%s", r.Busy, describe(r.Damages))
+	}
 	r := s.mend(s.config())
 	if len(r.Damages) > 0 || !slices.Equal(r.Busy, []module.Version{m}) {
 		t.Errorf("busy %v, and found:\n%s", r.Busy, describe(r.Damages))
@@ -279,10 +301,11 @@ func TestOnlySomeVersionsAndSoManyBytesAreReadIfThatIsAsked(t *testing.T) {
 	z := w.Add("one.test/z", "v1.0.0", nil)
 	s := lay(t, w, a, b, z)
 	write(t, s.at(z, ".zip"), "no zip")
+	write(t, filepath.Join(s.dir, "cache", "lock", "x"), "x")
 	c := s.config()
 	c.Only, c.MaxBytes, c.Parallel = []module.Version{a, b, {Path: "one.test/nowhere", Version: "v1.0.0"}}, 100<<10, 1
 	r := s.check(c)
-	if len(r.Damages) > 0 || r.Versions != 2 || r.Skipped != 1 || r.Bytes >= 1<<20 {
+	if !slices.Equal(kinds(r), []string{"not-a-file "}) || r.Damages[0].File != "cache/lock" || r.Versions != 2 || r.Skipped != 1 || r.Bytes >= 1<<20 {
 		t.Errorf("%d versions, %d of them skipped, %d bytes\n%s", r.Versions, r.Skipped, r.Bytes, describe(r.Damages))
 	}
 }

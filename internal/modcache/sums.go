@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/sumdb/tlog"
@@ -93,7 +94,18 @@ func (k *Cache) checkSums(ctx context.Context) (ds []Damage) {
 		if dbs[db] == nil {
 			dbs[db] = &sumCheck{k: k, tiles: map[tlog.Tile]*tileFile{}, wide: map[tlog.Tile][]*tileFile{}}
 		}
-		ds = append(ds, dbs[db].read(name, what)...)
+		bad := dbs[db].read(name, what)
+		if len(bad) > 0 {
+			// The go command writes it in place, under a lock, but for a moment at the beginning.
+			release, busy := k.peek(name)
+			if fi, err := os.Stat(name); busy || err == nil && fi.Size() == 0 && time.Since(fi.ModTime()) < beingWritten {
+				bad = nil
+			} else {
+				bad = dbs[db].read(name, what)
+			}
+			release()
+		}
+		ds = append(ds, bad...)
 		return nil
 	})
 	for _, db := range slices.Sorted(maps.Keys(dbs)) {

@@ -121,6 +121,22 @@ func foreign(name string) bool {
 	return bang
 }
 
+// holdsModules reports whether something below a directory looks like that of a module,
+// so that it is no matter of somebody else's.
+func holdsModules(dir string) (ok bool) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil
+		}
+		_, vers, at := strings.Cut(d.Name(), "@")
+		if ok = at && (vers == "v" || semver.IsValid(strings.ToLower(vers))); ok {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return ok
+}
+
 // entries are those of a directory that can be read.
 func (s *survey) entries(dir string, depth int) []fs.DirEntry {
 	if s.ctx.Err() != nil || depth > maxDepth {
@@ -171,7 +187,7 @@ func (s *survey) down(dir, esc string, depth int) {
 				s.module(name, esc)
 			}
 		case foreign(e.Name()):
-			if e.IsDir() {
+			if holdsModules(name) {
 				s.damaged(Unreachable, name, "no module path is escaped to this name, so the go command never looks here")
 			}
 		case s.child(dir, esc, e):
@@ -236,7 +252,7 @@ func (s *survey) trees(dir, esc string, depth int) {
 				s.damaged(Unreachable, name, "no module version is escaped to this name, so the go command never looks here")
 			}
 		case foreign(e.Name()):
-			if e.IsDir() && esc != "" {
+			if holdsModules(name) {
 				s.damaged(Unreachable, name, "no module path is escaped to this name, so the go command never looks here")
 			}
 		case s.child(dir, esc, e):
@@ -252,6 +268,19 @@ const listAge = time.Minute
 // checkList compares the list of a directory @v with what is there. The go command
 // does not read it; who serves the directory as a GOPROXY does.
 func (k *Cache) checkList(dir string) []Damage {
+	if len(k.readList(dir)) == 0 {
+		return nil
+	}
+	// The go command writes it in place, under a lock.
+	release, busy := k.peek(filepath.Join(dir, "list"))
+	if busy {
+		return nil
+	}
+	defer release()
+	return k.readList(dir)
+}
+
+func (k *Cache) readList(dir string) []Damage {
 	name := filepath.Join(dir, "list")
 	st := &state{k: k}
 	fi, ok := st.regular(name, 6)

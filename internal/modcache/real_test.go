@@ -1,0 +1,81 @@
+package modcache
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/modtest"
+)
+
+// program is a public one of some 300 modules.
+const program = "github.com/anchore/syft@v1.40.0"
+
+// TestACacheOfRealModules is the test of all kinds of damage with what people have. The
+// modules come by the go command's own settings.
+func TestACacheOfRealModules(t *testing.T) {
+	if os.Getenv("SLUICE_E2E_FULL") != "1" {
+		t.Skip("skipped: it downloads some 300 real modules; SLUICE_E2E_FULL=1 lets it")
+	}
+	setting := func(name string) string {
+		out, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	s := &scene{t: t, app: t.TempDir(), sums: map[module.Version]string{}, db: "sum.golang.org", from: t.TempDir()}
+	s.env = modtest.GoEnv(t, setting("GOPROXY"), setting("GOSUMDB"), "GOFLAGS=-trimpath")
+	s.dir = modtest.EnvValue(s.env, "GOMODCACHE")
+	t.Cleanup(func() { removeAll(s.dir) })
+	out, stderr, exit := modtest.Go(t, s.env, s.app, "mod", "download", "-json", program)
+	var got struct{ Dir string }
+	if err := json.Unmarshal([]byte(out), &got); err != nil || exit != 0 {
+		t.Fatalf("go mod download: exit status %d, %v\n%s%s", exit, err, out, stderr)
+	}
+	if err := os.CopyFS(s.app, os.DirFS(got.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	sums := read(t, filepath.Join(s.app, "go.sum"))
+	remove(t, filepath.Join(s.app, "go.sum")) // so that the database is asked
+	s.goRun("mod", "download")
+	write(t, filepath.Join(s.app, "go.sum"), sums)
+	for line := range strings.Lines(sums) {
+		if f := strings.Fields(line); len(f) == 3 {
+			s.sums[module.Version{Path: f[0], Version: f[1]}] = f[2]
+		}
+	}
+	down := filepath.Join(s.dir, "cache", "download")
+	if err := os.CopyFS(s.from, os.DirFS(down)); err != nil {
+		t.Fatal(err)
+	}
+	k, err := Open(s.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := k.survey(t.Context()).versions
+	// Those of which everything is here, that have a directory, and are alone of their path.
+	for _, m := range versions {
+		alone := !slices.ContainsFunc(versions, func(o module.Version) bool {
+			return o != m && (o.Path == m.Path || strings.HasPrefix(o.Path, m.Path+"/"))
+		})
+		entries, _ := os.ReadDir(s.tree(m, ""))
+		hasDir := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.IsDir() })
+		_, zipErr := os.Stat(filepath.Join(s.from, filepath.FromSlash(goproxy.Request{Kind: goproxy.Zip, Module: m}.Path())))
+		_, recErr := os.Stat(s.record(m))
+		oldPath := strings.HasPrefix(m.Version, "v0.") || strings.HasPrefix(m.Version, "v1.")
+		if alone && oldPath && hasDir && zipErr == nil && recErr == nil && s.sums[m] != "" && !module.IsPseudoVersion(m.Version) && len(s.mods) < 100 {
+			s.mods = append(s.mods, m)
+		}
+	}
+	s.plantAndMend(plants())
+	s.goRun("mod", "verify")
+	s.goRun("list", "-deps", "./...")
+}
