@@ -325,6 +325,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	common := upstream.NetConfig{
 		Connect: min(l.Sources.Connect, l.Sources.Timeout), Timeout: l.Sources.Timeout, Proxy: http.ProxyFromEnvironment,
 		Named: named, UserAgent: "sluice/" + version(), Via: w.id, Wrap: w.drills.wrap,
+		Pieces: l.Sources.Pieces,
 	}
 	p.net = upstream.NewNet(common)
 

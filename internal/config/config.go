@@ -61,6 +61,7 @@ type Config struct {
 		Backoff   time.Duration // the longest wait before the first of them
 		Patience  time.Duration // no wait ends later after the first failure
 		Fence     time.Duration // how long a source that lied about a module is asked last for it
+		Pieces    int           // over how many connections the zips of a source come at most while a large one comes in pieces; 1: never in pieces
 		Strategy  string        // which source of a tier is asked first: Ordered, LeastConnections, Weighted or LowestLatency
 	}
 	LookAhead struct {

@@ -79,6 +79,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"sources.fence":      "24h | default",
 		"sources.heartbeat":  "5s | default",
 		"sources.patience":   "2.4s | default",
+		"sources.pieces":     "4 | default",
 		"sources.retries":    "3 | default",
 		"lookahead.enabled":  "true | default",
 		"lookahead.parallel": "32 | default",

@@ -574,7 +574,9 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 			f.publish(sp)
 		}
 		if !sp.local || !sp.adopt(a) {
+			done := m.inPieces(ctx, req, src, sp, a)
 			err = m.receive(req, f, sp, a)
+			done()
 		}
 		var want claim
 		if err == nil {

@@ -20,6 +20,8 @@ type metrics struct {
 	seconds     *prometheus.HistogramVec
 	ahead       *prometheus.CounterVec
 	local       *prometheus.CounterVec
+	further     *prometheus.CounterVec
+	pieces      prometheus.Counter
 	mismatch    prometheus.Counter
 	badZip      prometheus.Counter
 	quarantined prometheus.Counter
@@ -44,6 +46,9 @@ func newMetrics() *metrics {
 			Help: "Files fetched ahead by outcome."}, []string{"outcome"}),
 		local: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_modcache_files_total",
 			Help: "Files found in the module cache of this machine, by what became of them: linked into the store without copying, copied, or refused."}, []string{"outcome"}),
+		further: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_zip_connections_total",
+			Help: "Further connections made to a source for a large zip that came slowly, by what became of them: kept since they made it faster, useless, failed, or unsettled."}, []string{"outcome"}),
+		pieces:      counter("sluice_zip_pieces_bytes_total", "Bytes of zips that came over such connections."),
 		mismatch:    counter("sluice_verification_failures_total", "Files whose hash was not what the checksum database or the pin says."),
 		badZip:      counter("sluice_bad_zips_total", "Zips that broke the module zip rules or were damaged."),
 		quarantined: counter("sluice_quarantined_total", "Files put into quarantine with their evidence."),
@@ -60,6 +65,9 @@ func newMetrics() *metrics {
 	for _, o := range []string{"fetched", "hit", "missing", "failed", "dropped", "cancelled"} {
 		m.ahead.WithLabelValues(o).Add(0)
 	}
+	for _, o := range []string{"kept", "useless", "failed", "unsettled"} {
+		m.further.WithLabelValues(o).Add(0)
+	}
 	for _, o := range []string{"linked", "copied", "refused"} {
 		m.local.WithLabelValues(o).Add(0)
 	}
@@ -69,7 +77,7 @@ func newMetrics() *metrics {
 // Collectors are the mirror's metrics, for the wiring to register.
 func (m *Mirror) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.requests, x.attempts, x.seconds, x.ahead, x.local, x.mismatch, x.badZip, x.quarantined, x.damaged, x.backwards}
+	return []prometheus.Collector{x.requests, x.attempts, x.seconds, x.ahead, x.local, x.further, x.pieces, x.mismatch, x.badZip, x.quarantined, x.damaged, x.backwards}
 }
 
 func (x *metrics) request(req goproxy.Request, res *Result, err error) {

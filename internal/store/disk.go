@@ -598,8 +598,9 @@ type diskPending struct {
 	sum    hash.Hash
 	linked bool // file has another name, which is not ours
 	size   atomic.Int64
-	room   int64 // the size at which to look again whether there is space
-	done   bool  // committed or aborted
+	early  atomic.Int64 // bytes that were given to WriteAt
+	room   int64        // the size at which to look again whether there is space
+	done   bool         // committed or aborted
 }
 
 func (d *Disk) Create(req goproxy.Request) (Pending, error) {
@@ -670,6 +671,18 @@ func (p *diskPending) Write(b []byte) (int, error) {
 	return n, p.d.fail("store "+p.req.String(), err)
 }
 
+// WriteAt keeps bytes in the file where they will belong; Write puts the same there
+// again, out of the same page of memory as a rule.
+func (p *diskPending) WriteAt(b []byte, off int64) (int, error) {
+	if n := p.early.Add(int64(len(b))); n/roomStep != (n-int64(len(b)))/roomStep {
+		if err := p.d.spare(2); err != nil {
+			return 0, err
+		}
+	}
+	n, err := p.file.WriteAt(b, off)
+	return n, p.d.fail("store "+p.req.String(), err)
+}
+
 func (p *diskPending) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
 
 func (p *diskPending) Size() int64 { return p.size.Load() }
@@ -715,6 +728,12 @@ func (p *diskPending) Commit(rec Record) (Record, error) {
 	rec, err := stamp(p.req, rec, p.Size(), p.sum.Sum(nil))
 	if err != nil {
 		return Record{}, err
+	}
+	if p.early.Load() > 0 {
+		// What never had its turn is no part of it.
+		if err := p.file.Truncate(p.Size()); err != nil {
+			return Record{}, p.d.fail("store "+p.req.String(), err)
+		}
 	}
 	if err := p.file.Sync(); err != nil {
 		return Record{}, p.d.fail("store "+p.req.String(), err)

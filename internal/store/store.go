@@ -116,6 +116,20 @@ type Pending interface {
 	Abort()
 }
 
+// An Early is a Pending that takes bytes before it is their turn.
+type Early interface {
+	Pending
+
+	// WriteAt keeps bytes that come after all that has been written. ReadAt gives
+	// them back, but Size and Sum know nothing of them, and they are no part of the
+	// artifact unless Write gets the same in their turn. It may be called by any
+	// number of goroutines at a time, beside the one that writes, for parts that do
+	// not overlap; not after Reset, and not where an Adopter has adopted a file.
+	WriteAt(p []byte, off int64) (n int, err error)
+}
+
+var _ Early = (*diskPending)(nil)
+
 // An Answer is what was last said to a question whose answer changes.
 type Answer struct {
 	Body   []byte // never to be modified

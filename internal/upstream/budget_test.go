@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -507,5 +508,25 @@ func TestARequestOfNoModuleAsksForNothingOfOneElse(t *testing.T) {
 	req := goproxy.Request{Kind: goproxy.Info, Module: module.Version{Path: "x.test", Version: "a/../../b"}}
 	if req.Path() != "" || s.url(req).Path != "/" {
 		t.Errorf("%v is asked for at %s", req, s.url(req))
+	}
+}
+
+func TestAPieceHasAConnectionOfItsOwnWhereOthersShareOne(t *testing.T) {
+	s := modtest.ServeH2TLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := NewNet(NetConfig{TLS: &tls.Config{RootCAs: s.CA}})
+	t.Cleanup(n.Close)
+	for want, over := range map[string]lines{"HTTP/2.0": n.lines, "HTTP/1.1": n.apart} {
+		_, b, serr := n.send(t.Context(), "A", u, nil, over, func() {})
+		if serr != nil {
+			t.Fatal(serr)
+		}
+		if said, err := io.ReadAll(b); err != nil || string(said) != want {
+			t.Errorf("%q, %v; want %s", said, err, want)
+		}
+		b.Close()
 	}
 }

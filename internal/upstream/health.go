@@ -163,6 +163,7 @@ type sourceHealth struct {
 	lacks  map[module.Version]gap // versions that others have
 	behind note                   // when its list last went backwards
 	proven bool                   // a zip of it was verified since it last lied
+	pieces pieceHealth
 
 	off      bool
 	offUntil time.Time // zero: for good
@@ -409,6 +410,9 @@ func (h *Health) began(src Source, req goproxy.Request) {
 	s := h.of(src)
 	s.tokens = min(s.tokens+hedgeShare, hedgeBurst)
 	s.busy++
+	if req.Kind == goproxy.Zip {
+		s.pieces.zips++
+	}
 	a := s.asks[AskOf(req)]
 	if a.req.Kind == 0 || !a.down {
 		a.req = req
@@ -465,6 +469,9 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	s := h.of(src)
 	a := s.asks[ask]
 	s.busy--
+	if req.Kind == goproxy.Zip {
+		s.pieces.zips--
+	}
 	if e.late {
 		a.overdue--
 	}
@@ -540,15 +547,9 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 		s.failed++
 	default:
 		s.failed++
-		rest := min(se.RetryAfter, longestRest)
 		switch {
-		case se.Status == 429 || se.Status == 503 && rest > 0:
-			rest = max(rest, time.Second)
-			a.err, a.stage, a.unsaid, a.status = se.reason(), se.Stage, false, se.Status
-			if until := now.Add(rest); until.After(a.rest) {
-				a.rest = until
-				told = append(told, Change{Source: src.Name(), Ask: ask, State: Resting, Why: se.reason() + "; asked to wait " + rest.String(), Stage: se.Stage})
-			}
+		case se.Status == 429 || se.Status == 503 && se.RetryAfter > 0:
+			told = append(told, a.heed(ask, se, now)...)
 		case !se.Answered() && se.Stage != StageHTTP, se.Stage == StageProxy, !se.Answered() && !s.answers():
 			if !s.line.down {
 				told = append(told, s.leave(&s.line, "", se.reason(), se.Stage, true, now))
@@ -573,6 +574,22 @@ func (h *Health) ended(src Source, req goproxy.Request, e ending) {
 	}
 	h.mu.Unlock()
 	h.tell(told)
+}
+
+// heed leaves a source alone for as long as it asked for with se, if it did.
+func (a *askHealth) heed(ask Ask, se *Error, now time.Time) []Change {
+	rest := min(se.RetryAfter, longestRest)
+	if se.Status != 429 && (se.Status != 503 || rest <= 0) {
+		return nil
+	}
+	rest = max(rest, time.Second)
+	a.err, a.stage, a.unsaid, a.status = se.reason(), se.Stage, false, se.Status
+	until := now.Add(rest)
+	if !until.After(a.rest) {
+		return nil
+	}
+	a.rest = until
+	return []Change{{Ask: ask, State: Resting, Why: se.reason() + "; asked to wait " + rest.String(), Stage: se.Stage}}
 }
 
 // fast reports whether a source that was left for being slow is as fast as it used

@@ -90,17 +90,26 @@ type NetConfig struct {
 	// made in a second; 0 is no limit. A request waits no longer than Timeout.
 	Requests int
 	Rate     float64
+	// Pieces is over how many connections at most the zips of the source come while
+	// a large one is asked for in pieces (see Answer.InPieces); less than 2: none is.
+	Pieces int
 }
 
 // A Net opens HTTP connections for sources; its connections are pooled. It is
 // safe for concurrent use.
 type Net struct {
-	c       NetConfig
-	named   map[string]bool
+	c     NetConfig
+	named map[string]bool
+	lines
+	apart lines // for pieces: a connection for each, where HTTP/2 would put all on one
+	limit limit
+}
+
+// lines are the transports of a Net.
+type lines struct {
 	open    *http.Transport
 	guarded *http.Transport // refuses to connect to addresses that are not public
 	foreign *http.Transport // open, without the client certificate; nil if there is none
-	limit   limit
 }
 
 // NewNet makes a Net; Close it to drop its idle connections.
@@ -116,28 +125,43 @@ func NewNet(c NetConfig) *Net {
 		n.named[strings.ToLower(h)] = true
 	}
 	n.limit = newLimit(c.Requests, c.Rate, c.Timeout)
-	n.open = n.transport(nil)
-	if c.Certificate != nil {
-		n.foreign = n.transport(nil)
-		tc := n.open.TLSClientConfig
-		if tc == nil {
-			tc = &tls.Config{}
-		}
-		tc.Certificates = []tls.Certificate{*c.Certificate}
-		n.open.TLSClientConfig = tc
-	}
-	n.guarded = n.transport(func(network, address string, _ syscall.RawConn) error {
-		return checkPublic(address)
+	n.lines = n.newLines(func(*http.Transport) {})
+	n.apart = n.newLines(func(t *http.Transport) {
+		t.ForceAttemptHTTP2 = false
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
 	})
 	return n
 }
 
+func (n *Net) newLines(with func(*http.Transport)) lines {
+	l := lines{open: n.transport(nil)}
+	if n.c.Certificate != nil {
+		l.foreign = n.transport(nil)
+		with(l.foreign)
+		tc := l.open.TLSClientConfig
+		if tc == nil {
+			tc = &tls.Config{}
+		}
+		tc.Certificates = []tls.Certificate{*n.c.Certificate}
+		l.open.TLSClientConfig = tc
+	}
+	l.guarded = n.transport(func(network, address string, _ syscall.RawConn) error {
+		return checkPublic(address)
+	})
+	with(l.open)
+	with(l.guarded)
+	return l
+}
+
 // Close drops idle connections.
 func (n *Net) Close() {
-	n.open.CloseIdleConnections()
-	n.guarded.CloseIdleConnections()
-	if n.foreign != nil {
-		n.foreign.CloseIdleConnections()
+	for _, l := range []lines{n.lines, n.apart} {
+		l.open.CloseIdleConnections()
+		l.guarded.CloseIdleConnections()
+		if l.foreign != nil {
+			l.foreign.CloseIdleConnections()
+		}
 	}
 	if r, ok := n.c.Resolver.(interface{ CloseIdleConnections() }); ok {
 		r.CloseIdleConnections()
@@ -300,10 +324,15 @@ func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Heade
 	if lerr != nil {
 		return nil, nil, &Error{Source: source, Stage: StageLocal, Err: lerr}
 	}
+	return n.send(ctx, source, u, h, n.lines, release)
+}
+
+// send is begin over given transports, once its turn has come; it calls release.
+func (n *Net) send(ctx context.Context, source string, u *url.URL, h http.Header, over lines, release func()) (*http.Response, *body, *Error) {
 	ctx, end := context.WithCancelCause(ctx)
 	cancel := func(cause error) { end(cause); release() }
 	idle := time.AfterFunc(n.c.Timeout, func() { cancel(ErrStalled) })
-	resp, err := n.follow(ctx, source, u, h)
+	resp, err := n.follow(ctx, source, u, h, over)
 	idle.Stop()
 	if err != nil {
 		if err.Status == 0 && errors.Is(context.Cause(ctx), ErrStalled) {
@@ -317,10 +346,10 @@ func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Heade
 
 // follow makes the request and follows redirects itself, so that the guard sees
 // each hop. Where a request that was redirected fails, the source has answered.
-func (n *Net) follow(ctx context.Context, source string, u *url.URL, h http.Header) (*http.Response, *Error) {
+func (n *Net) follow(ctx context.Context, source string, u *url.URL, h http.Header, over lines) (*http.Response, *Error) {
 	first := u
 	for hop := 0; ; hop++ {
-		resp, err := n.hop(ctx, source, first, u, hop > 0, h)
+		resp, err := n.hop(ctx, source, first, u, hop > 0, h, over)
 		if err != nil {
 			err.answered = hop > 0
 			return nil, err
@@ -365,7 +394,7 @@ func (n *Net) follow(ctx context.Context, source string, u *url.URL, h http.Head
 }
 
 // hop makes one request.
-func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirected bool, h http.Header) (*http.Response, *Error) {
+func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirected bool, h http.Header, over lines) (*http.Response, *Error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, &Error{Source: source, Stage: StageHTTP, Err: redacted(err)}
@@ -390,9 +419,9 @@ func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirec
 		p, err := n.c.Proxy(req)
 		proxied = err == nil && p != nil
 	}
-	rt := n.open
-	if n.foreign != nil && !sameOrigin(first, u) {
-		rt = n.foreign
+	rt := over.open
+	if over.foreign != nil && !sameOrigin(first, u) {
+		rt = over.foreign
 	}
 	if redirected && !sameOrigin(first, u) && !n.named[hostPort(u)] {
 		// Not a host that the configuration names. Where a forward proxy
@@ -401,7 +430,7 @@ func (n *Net) hop(ctx context.Context, source string, first, u *url.URL, redirec
 			return nil, &Error{Source: source, Stage: StageHTTP, Err: err}
 		}
 		if !proxied {
-			rt = n.guarded
+			rt = over.guarded
 		}
 	}
 	var way http.RoundTripper = rt

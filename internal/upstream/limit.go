@@ -32,6 +32,29 @@ func newLimit(requests int, perSecond float64, wait time.Duration) limit {
 	return l
 }
 
+// try takes a turn for a request that nobody waits for: only if there is one at
+// once, and another is left for who asks next.
+func (l *limit) try() (release func(), ok bool) {
+	release = func() {}
+	if l.slots != nil {
+		select {
+		case l.slots <- struct{}{}:
+		default:
+			return nil, false
+		}
+		release = sync.OnceFunc(func() { <-l.slots })
+		if len(l.slots) == cap(l.slots) {
+			release()
+			return nil, false
+		}
+	}
+	if l.rate != nil && !l.rate.Allow() {
+		release()
+		return nil, false
+	}
+	return release, true
+}
+
 // acquire waits for its turn. The caller must call release when the request is
 // over, which may be done more than once. The error is ErrLimited or ctx's cause.
 func (l *limit) acquire(ctx context.Context) (release func(), err error) {

@@ -38,6 +38,8 @@ type resuming struct {
 	fruitless int
 	times     int // that it went on
 	failed    error
+
+	pieces *Pieces // reads it and more, if it is asked for in pieces; else nil
 }
 
 // validator is what If-Range may hold: a strong ETag, or a date of last change.
@@ -65,6 +67,14 @@ func newResuming(n *Net, ctx context.Context, source string, u *url.URL, resp *h
 }
 
 func (r *resuming) Read(p []byte) (int, error) {
+	if r.pieces != nil {
+		return r.pieces.read(p)
+	}
+	return r.read(p)
+}
+
+// read is Read of the body that goes on by itself.
+func (r *resuming) read(p []byte) (int, error) {
 	for {
 		if r.failed != nil {
 			err := r.failed
@@ -103,19 +113,20 @@ func (r *resuming) goOn() bool {
 		return false
 	}
 	r.begun = r.off // what does not get through gains nothing either
+	return r.ask()
+}
+
+// ask asks for all from off on. It reports whether that is worth a Read.
+func (r *resuming) ask() bool {
 	r.body.Close()
-	h := http.Header{"Range": {"bytes=" + strconv.FormatInt(r.off, 10) + "-"}}
-	if r.valid != "" {
-		h.Set("If-Range", r.valid)
-	}
-	resp, body, err := r.net.begin(r.ctx, r.source, r.url, h)
+	resp, body, err := r.net.begin(r.ctx, r.source, r.url, r.headerAt(r.off, -1))
 	if err != nil {
 		r.body = failing{err}
 		// What did not get through may get through the next time.
 		return !err.Answered()
 	}
-	first, total, ok := contentRange(resp.Header.Get("Content-Range"))
-	if resp.StatusCode != http.StatusPartialContent || !ok || first != r.off || total >= 0 && r.size >= 0 && total != r.size || resp.Header.Get("Content-Encoding") != "" {
+	total, ok := fits(resp, r.off, r.size)
+	if !ok {
 		body.Close() // the whole again, or another file: that is for the walk to start anew
 		r.body = failing{&Error{Source: r.source, Stage: StageBody, Err: errors.New("the source does not go on where it broke off")}}
 		return false
@@ -125,7 +136,31 @@ func (r *resuming) goOn() bool {
 	return true
 }
 
-func (r *resuming) Close() error { return r.body.Close() }
+// headerAt asks for the bytes from off to before to, or to the end if that is less
+// than 0.
+func (r *resuming) headerAt(off, to int64) http.Header {
+	span := "bytes=" + strconv.FormatInt(off, 10) + "-"
+	if to >= 0 {
+		span += strconv.FormatInt(to-1, 10)
+	}
+	h := http.Header{"Range": {span}}
+	if r.valid != "" {
+		h.Set("If-Range", r.valid)
+	}
+	return h
+}
+
+// fits reports whether an answer has bytes from off on of a file of that size (-1:
+// of any), and what it says the size is, or -1.
+func fits(resp *http.Response, off, size int64) (total int64, ok bool) {
+	first, total, ok := contentRange(resp.Header.Get("Content-Range"))
+	return total, resp.StatusCode == http.StatusPartialContent && ok && first == off && (total < 0 || size < 0 || total == size) && resp.Header.Get("Content-Encoding") == ""
+}
+
+func (r *resuming) Close() error {
+	r.pieces.Stop()
+	return r.body.Close()
+}
 
 type failing struct{ err *Error }
 

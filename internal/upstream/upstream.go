@@ -53,10 +53,19 @@ type Answer struct {
 	Size int64         // bytes, or -1 if the source did not say
 
 	resume *resuming // that Body goes on by itself after a break; nil if it does not
+	health *Health   // of the sources of the walk that it is an answer of; nil if nobody keeps it
+	src    Source    // whose it is, in health
 }
 
 // resumed reports whether the body was put together from several answers.
-func (a *Answer) resumed() bool { return a != nil && a.resume != nil && a.resume.times > 0 }
+func (a *Answer) resumed() bool {
+	return a != nil && a.resume != nil && (a.resume.times > 0 || a.pieced())
+}
+
+// pieced reports whether some of them were pieces.
+func (a *Answer) pieced() bool {
+	return a != nil && a.resume != nil && a.resume.pieces != nil && a.resume.pieces.Report().Bytes > 0
+}
 
 // A Stage is how far a request came before it failed.
 type Stage string

@@ -620,6 +620,11 @@ func (w *walk) settle(ctx context.Context, t *try) (bool, error) {
 	w.ended(t, e)
 	missing := errors.Is(e.err, fs.ErrNotExist)
 	delete(w.round, t.i)
+	if se, ok := errors.AsType[*Error](e.err); ok && t.answer.pieced() && (se.Stage == StageContent || se.Stage == StageBody) {
+		// What did not fit together may do so if it comes in one.
+		w.h.piecesFail(src)
+		w.fresh = true
+	}
 	if isMirror(src) {
 		se, _ := errors.AsType[*Error](e.err)
 		switch {
@@ -735,6 +740,7 @@ func (w *walk) pace(t *try) *paced {
 		p.stall, p.least = t.v.stall, max(t.v.pace, leastPace)
 	}
 	t.answer.Body = p
+	t.answer.health, t.answer.src = w.h, t.step.src
 	return p
 }
 
