@@ -70,13 +70,14 @@ func (b *bench) sluiceEnv(extra ...string) []string {
 }
 
 // startSluice serves a data directory with one source and its database, at url.
-func (b *bench) startSluice(ctx context.Context, data, sourceURL, vkey string) (*process, error) {
+// Further arguments come before those that the user of the harness gives.
+func (b *bench) startSluice(ctx context.Context, data, sourceURL, vkey string, further ...string) (*process, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
 	argv := []string{b.sluice, "serve", "--listen", addr, "--data", data, "--proxy", sourceURL, "--gosumdb", vkey + " " + sourceURL + "/sumdb/" + dbName}
-	return b.lab.start(ctx, "sluice", "http://"+addr, "/healthz", append(argv, b.sluiceArgs...), b.sluiceEnv())
+	return b.lab.start(ctx, "sluice", "http://"+addr, "/healthz", slices.Concat(argv, further, b.sluiceArgs), b.sluiceEnv())
 }
 
 // noLogicVar makes this program the server without logic: the address, the root

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/goproxy"
+	"github.com/modsluice/sluice/internal/store"
 )
 
 const (
@@ -433,7 +435,7 @@ func (b *bench) huge(ctx context.Context) error {
 		b.add(without(10, "a store of 1,000,000 versions", skipped, "only with -full: it takes minutes to write"))
 		return nil
 	}
-	small, err := b.newWarmWorld(smallVersions, false)
+	small, err := b.newWarmWorld(smallVersions, true)
 	if err != nil {
 		return err
 	}
@@ -456,6 +458,11 @@ func (b *bench) huge(ctx context.Context) error {
 	if err == nil {
 		err = gen.proveStore()
 	}
+	if err == nil {
+		// As in a store that has kept account from its first version on.
+		b.lab.say("line 10: counting it")
+		err = errors.Join(account(ctx, small.dir, smallVersions), account(ctx, dir, hugeVersions))
+	}
 	if err != nil {
 		return err
 	}
@@ -465,7 +472,7 @@ func (b *bench) huge(ctx context.Context) error {
 		return contender{name, func(ctx context.Context) (sample, error) {
 			defer b.lab.release(b.lab.mark())
 			begin := time.Now()
-			p, err := b.startSluice(ctx, dir, small.url(), small.db.vkey)
+			p, err := b.startSluice(ctx, dir, small.url(), small.db.vkey, "--store-quota="+hugeQuota)
 			if err != nil {
 				return nil, err
 			}
@@ -497,9 +504,62 @@ func (b *bench) huge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const what = "a store of 1,000,000 versions"
+	counted, err := b.accounts(ctx, small, dir)
+	if err != nil {
+		return err
+	}
+	const what = "a store of 1,000,000 versions with a quota"
+	b.add(judge(10, what+": versions that its account has more after one was fetched", "", series{counted}, atLeast(1), ""))
 	b.add(judge(10, what+": from start to the first answer", "s", t.of(many.name, "start s"), atMost(1), ""))
 	b.add(judge(10, what+": requests/s of the warm mix, ÷ a store of 1,000", "×", t.ratio("requests/s", many.name, one.name), atLeast(0.95), ""))
 	b.add(judge(10, what+": memory after it, ÷ a store of 1,000", "×", t.ratio("MB", many.name, one.name), atMost(1.2), ""))
 	return nil
+}
+
+// hugeQuota is one that nothing here comes near.
+const hugeQuota = "1TiB"
+
+// account has a store that was written past internal/store count what it holds.
+func account(ctx context.Context, dir string, versions int64) error {
+	d, err := store.OpenDisk(dir, store.Options{Quota: 1 << 40})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Count(ctx, 0); err != nil {
+		return err
+	}
+	if u := d.Usage(); !u.Known || u.Versions < versions {
+		return fmt.Errorf("the store counts %d of the %d versions that bench/storegen.go wrote, whose layout must follow internal/store", u.Versions, versions)
+	}
+	return nil
+}
+
+// accounts fetches a version that a store does not have through a server over it,
+// and says by how many its account has grown.
+func (b *bench) accounts(ctx context.Context, from *warmWorld, dir string) (float64, error) {
+	defer b.lab.release(b.lab.mark())
+	p, err := b.startSluice(ctx, dir, from.url(), from.db.vkey, "--store-quota="+hugeQuota)
+	if err != nil {
+		return 0, err
+	}
+	d, err := store.OpenDisk(dir, store.Options{Quota: 1 << 40})
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	before := d.Usage()
+	if err := visit(ctx, p.url, []string{pathOf(goproxy.Zip, from.zips[0])}); err != nil {
+		return 0, err
+	}
+	// It is stored after the client has it.
+	for end := time.Now().Add(startBudget); ; time.Sleep(settle / 10) {
+		now := d.Usage()
+		switch {
+		case now.Known && now.Versions > before.Versions:
+			return float64(now.Versions - before.Versions), nil
+		case time.Now().After(end) || ctx.Err() != nil:
+			return 0, fmt.Errorf("the account of the store stands at %d versions (known: %v) after one was fetched", now.Versions, now.Known)
+		}
+	}
 }
