@@ -86,6 +86,7 @@ func (s *Subject) Checks() []Check {
 	setting("verification", "verification", s.verification)
 	setting("forward", "forward proxy variables", s.forwardVariables)
 	setting("goauth", "GOAUTH", s.goauth)
+	setting("noproxy", "exceptions from the forward proxy", s.exceptions)
 	machine("go", "go command", s.goCommand)
 	machine("git", "git", func(context.Context) Outcome { return s.git() })
 	machine("home", "home directory", func(context.Context) Outcome { return s.home() })

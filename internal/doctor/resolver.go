@@ -566,7 +566,9 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 	// Those that come first and give nothing are waited for at each name.
 	if good > 0 {
 		if dead := a.dead(good); len(dead) > 0 {
-			return say(finding.NameServerSilent, strings.Join(dead, ", "), fmt.Sprintf("%s does not answer and stands in %s before %s, which does: each name takes %v longer", strings.Join(dead, " and "), s.Names.Conf, server(good), a.conf.timeout))
+			out := say(finding.NameServerSilent, dead[0], fmt.Sprintf("%s does not answer and stands in %s before %s, which does: each name takes %v longer", strings.Join(dead, " and "), s.Names.Conf, server(good), a.conf.timeout))
+			out.Subject = strings.Join(dead, ", ")
+			return out
 		}
 	}
 	if good >= 0 && fails {
@@ -626,7 +628,16 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 		if !a.conf.given {
 			where = "which is asked since " + s.Names.Conf + " names no server"
 		}
-		return say(finding.NameServerSilent, strings.Join(slices.Concat(silent, refuse), ", "), strings.Join(texts, ", ")+", "+where)
+		out := say(finding.NameServerSilent, "", strings.Join(texts, ", ")+", "+where)
+		out.Subject = strings.Join(slices.Concat(silent, refuse), ", ")
+		out.Finding.Mend = "have " + s.Names.Conf + " name a server that answers; a container gets one by --dns"
+		if s.Place == finding.Terminal {
+			out.Finding.Fix = []string{"cat " + s.Names.Conf}
+			if slices.Contains(slices.Concat(silent, refuse), "127.0.0.53") { // the stub of systemd
+				out.Finding.Fix = []string{"sudo systemctl restart systemd-resolved"}
+			}
+		}
+		return out
 	}
 	return nil
 }

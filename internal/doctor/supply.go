@@ -221,8 +221,9 @@ func (s *Subject) astray(out Outcome, src Source) Outcome {
 	}
 	host := src.URL.Hostname()
 	ip, err := netip.ParseAddr(host)
-	if own := err == nil && ip.IsPrivate() || err != nil && canBeLocal(host) || s.NoProxy.Match(host); !own {
-		return out
+	entry, better := s.meantPast(src.URL)
+	if own := err == nil && ip.IsPrivate() || err != nil && canBeLocal(host) || s.NoProxy.Match(host) || entry != ""; !own {
+		return s.misread(out, src.URL)
 	}
 	proxy, err := src.Net.Forward(src.URL)
 	if err != nil || proxy == nil || !slices.Contains([]finding.Code{finding.ForwardProxyBroken, finding.ForwardProxyPolicy, finding.SourceServerError, finding.SourceForbidden, finding.SourceHTML}, out.Finding.Code) {
@@ -238,6 +239,12 @@ func (s *Subject) astray(out Outcome, src Source) Outcome {
 	}
 	f := out.Finding.With(finding.StandInHost, host)
 	out.Finding = &f
+	if entry != "" {
+		out.Text = fmt.Sprintf("%s goes through the forward proxy %s, since NO_PROXY has %q, a form that the go command does not take", host, proxy.Host, finding.OneLine(entry, 80))
+		out.Finding.Confidence, out.Finding.Mend = finding.High, "write the list as it was meant"
+		s.export(&out, "NO_PROXY", better)
+		out.Explains = append(out.Explains, "settings.noproxy")
+	}
 	return out
 }
 
@@ -302,7 +309,7 @@ func (s *Subject) steps(w way) []Check {
 	return []Check{
 		check("forward", "forward proxy", "forward proxy", w.needs, func(ctx context.Context, _ Seen) Outcome {
 			if perr != nil {
-				return s.mean(Fail, finding.ForwardProxyBroken, about, "the setting of the forward proxy cannot be used: "+finding.OneLine(perr.Error(), 200))
+				return s.misread(s.mean(Fail, finding.ForwardProxyBroken, about, "the setting of the forward proxy cannot be used: "+finding.OneLine(perr.Error(), 200)), w.url)
 			}
 			if proxy == nil {
 				return Outcome{State: NA, Text: "the way to it is direct"}
@@ -311,7 +318,7 @@ func (s *Subject) steps(w way) []Check {
 			d := net.Dialer{Timeout: s.Limits.Lookup}
 			conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(proxy.Hostname(), port))
 			if err != nil {
-				return s.mean(Fail, finding.ForwardProxyBroken, proxy.Host, fmt.Sprintf("%s cannot be connected to: %v", proxy.Host, err))
+				return s.misread(s.mean(Fail, finding.ForwardProxyBroken, proxy.Host, fmt.Sprintf("%s cannot be connected to: %v", proxy.Host, err)), w.url)
 			}
 			conn.Close()
 			return Outcome{State: OK, Text: "through " + proxy.Host}
@@ -323,14 +330,14 @@ func (s *Subject) steps(w way) []Check {
 			if ip, err := netip.ParseAddr(host); err == nil {
 				return Outcome{State: NA, Text: "it is an address", Fact: []netip.Addr{ip}}
 			}
-			return s.lookup(ctx, w, source)
+			return s.unforwarded(s.lookup(ctx, w, source), w)
 		}),
 		check("connect", "connection", "connection", needing(direct, w.id+".name"), func(ctx context.Context, seen Seen) Outcome {
 			if !direct {
 				return by
 			}
 			addrs, _ := seen[w.id+".name"].Fact().([]netip.Addr)
-			return s.connect(ctx, w, host, source, addrs)
+			return s.unforwarded(s.connect(ctx, w, host, source, addrs), w)
 		}),
 		check("tls", "encryption", "encryption", needing(direct && w.url.Scheme == "https", w.id+".connect"), func(ctx context.Context, seen Seen) Outcome {
 			switch {
