@@ -213,6 +213,9 @@ func (x examination) fix(ctx context.Context, yes bool) error {
 	case o.Helped:
 		if !x.json {
 			fmt.Fprintln(e.stdout, "It helped. sluice doctor --undo takes it back.")
+			if slices.ContainsFunc(o.After.Findings, func(f doctor.Found) bool { return len(f.Changes) > 0 }) {
+				fmt.Fprintln(e.stdout, "There is more that it can mend now: run sluice doctor --fix again.")
+			}
 		}
 		// What has come to light meanwhile is left too.
 		o.Left = o.Left[:0]

@@ -80,3 +80,30 @@ func TestTheSchemaKnowsEveryKindOfChange(t *testing.T) {
 		t.Errorf("the schema has %v, want %v", got, kinds)
 	}
 }
+
+func TestASourceThatStopsTheGoCommandIsGoneRoundWhereOneBehindItServes(t *testing.T) {
+	for chain, want := range map[string]string{
+		"DEAD,SOURCE":                   "DEAD|SOURCE",
+		"DEAD,DEAD/2,SOURCE":            "DEAD|DEAD/2|SOURCE",
+		"DEAD|DEAD/2,SOURCE":            "DEAD|DEAD/2|SOURCE",
+		"DEAD,SOURCE,direct":            "DEAD|SOURCE,direct",
+		"DEAD,DEAD/2,direct":            "",
+		"DEAD":                          "",
+		"http://u:p@127.0.0.1:1,SOURCE": "",
+	} {
+		s := newScene(t)
+		s.chain = chain
+		r := s.report()
+		if r.Verdict != Broken || len(r.Findings) == 0 || r.Findings[0].Code != finding.SourceRefused {
+			t.Fatalf("%s: %s", chain, r.Sentence)
+		}
+		f := r.Findings[0]
+		line := strings.NewReplacer(named("source", s.source), "SOURCE", "http://127.0.0.1:1", "DEAD").Replace(f.Commands[0])
+		if want == "" && strings.Contains(line, "GOPROXY='") || want != "" && line != "export GOPROXY='"+want+"'" {
+			t.Errorf("%s: the first command is %q", chain, line)
+		}
+		if len(f.Changes) > 0 {
+			t.Errorf("%s is in the environment, and %+v would change the file", chain, f.Changes)
+		}
+	}
+}

@@ -58,7 +58,7 @@ type Outcome struct {
 	State   State
 	Text    string           // what was seen, in a few words; for people
 	Subject string           // what it is about: a host, a variable, a directory
-	Finding *finding.Finding // what it means; of a Fail and a Warn
+	Finding *finding.Finding // what it means; of a Fail and a Warn. Of a Skip: a better fix for what it goes back to
 	Because string           // of a Skip: the ID of the row that it is a consequence of
 	// Explains are rows, failed or not, whose trouble is a consequence of this one's.
 	Explains []string
@@ -302,8 +302,15 @@ func report(subject string, rows []Row, took time.Duration) Report {
 		}
 	}
 	for i := range rows {
-		if k, ok := index[root(i)]; ok && root(i) != i {
-			rep.Findings[k].Consequences = append(rep.Findings[k].Consequences, rows[i].ID)
+		k, ok := index[root(i)]
+		if !ok || root(i) == i {
+			continue
+		}
+		found := &rep.Findings[k]
+		found.Consequences = append(found.Consequences, rows[i].ID)
+		if better := rows[i].outcome.Finding; better != nil && rows[i].State == Skip {
+			found.Fix, found.Commands = better.Mend, append(slices.Clone(better.Fix), found.Commands...)
+			found.Changes = append(found.Changes, better.Changes...)
 		}
 	}
 	rep.judge()

@@ -146,7 +146,7 @@ func (s *Subject) goproxy() Outcome {
 		out.Finding.Fix = []string{"go env -w GOPROXY='" + fixed + "'"}
 		switch v.Layer {
 		case goenv.Environ:
-			out.Finding.Fix = []string{"export GOPROXY='" + fixed + "'"}
+			out.Finding.Fix = []string{finding.Setting(s.Place, "GOPROXY", fixed)}
 		case goenv.UserFile:
 			out.Finding.Changes = []finding.Change{{Kind: finding.SetGoEnv, Name: "GOPROXY", Value: fixed}}
 		}

@@ -852,7 +852,7 @@ func (s *Subject) walk(seen Seen) Outcome {
 				if seen[bad].State == Incomplete || seen[bad].State == Unknown {
 					return Outcome{State: Unknown, Text: "it could not be told whether " + src.Entry.Name() + " serves modules"}
 				}
-				return Outcome{State: Skip, Because: bad, Text: "the go command stops at " + src.Entry.Name()}
+				return Outcome{State: Skip, Because: bad, Text: "the go command stops at " + src.Entry.Name(), Finding: s.goneRound(seen, i)}
 			}
 		case no:
 			lacking++
@@ -870,6 +870,42 @@ func (s *Subject) walk(seen Seen) Outcome {
 		return Outcome{State: NA, Text: "there is no module to ask for"}
 	}
 	return s.mean(Fail, finding.NotFound, s.Module.Path, named+" is at none of the sources")
+}
+
+// goneRound is the fix for a source that fails and stops the go command, where one
+// behind it serves: bars in place of the commas between the two. It is nil if there is
+// none, or the list is not that of GOPROXY.
+func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
+	v := s.Settings.Get("GOPROXY")
+	list, err := goenv.ParseProxyList(v.Value)
+	if err != nil || len(list) != len(s.Sources) || v.Redacted() != v.Value || strings.Contains(v.Value, "'") {
+		return nil
+	}
+	for i := range list {
+		if list[i] != s.Sources[i].Entry {
+			return nil
+		}
+	}
+	for i := stop; i < len(list); i++ {
+		id := fmt.Sprintf("source.%d", i+1)
+		_, no := seen[id+".answer"].Fact().(lacks)
+		if i > stop && !no && seen[id+".answer"].State == OK && seen[id+".mod"].State == OK && seen[id+".zip"].State == OK {
+			for k := range list[stop:i] {
+				list[stop+k].FallBackOnError = true
+			}
+			f := &finding.Finding{Entry: finding.Entry{Mend: "let the go command go on to " + s.Sources[i].Entry.Name() + ", which serves modules: a bar goes on at any error, and a comma at 404 and 410 alone"}}
+			value := list.String()
+			switch v.Layer {
+			case goenv.Environ:
+				f.Fix = []string{finding.Setting(s.Place, "GOPROXY", value)}
+			default:
+				f.Fix = []string{"go env -w GOPROXY='" + value + "'"}
+				f.Changes = []finding.Change{{Kind: finding.SetGoEnv, Name: "GOPROXY", Value: value}}
+			}
+			return f
+		}
+	}
+	return nil
 }
 
 // rowsOfOthers are the rows of all sources but the one that serves: whatever is the

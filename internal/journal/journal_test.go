@@ -286,6 +286,18 @@ func TestWhatMayNotBeWrittenIsRefusedInOneSentenceAndNothingIsChanged(t *testing
 		t.Errorf("%v, %v", steps, err)
 	}
 	d.tidy()
+	// One whose temporary file cannot be made, as its name is too long for that.
+	long := strings.Repeat("x", 250)
+	d.put(long, "0", 0o600)
+	if _, err := d.Do(t.Context(), "use", "what", d.plan("env", "1"), d.plan(long, "1")); err == nil || !strings.Contains(err.Error(), "so nothing was changed") {
+		t.Errorf("%v", err)
+	}
+	d.has("env", "0")
+	d.has(long, "0")
+	if steps, _, err := d.Steps(); err != nil || len(steps) > 0 {
+		t.Errorf("%v, %v", steps, err)
+	}
+	d.tidy()
 	// A journal that cannot be written.
 	blocked := journal.In(filepath.Join(d.name("env"), "journal"))
 	if _, err := blocked.Do(t.Context(), "use", "what", d.plan("env", "1")); err == nil || !strings.Contains(err.Error(), "nothing was changed") {

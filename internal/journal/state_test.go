@@ -66,6 +66,53 @@ func TestAStepThatEndedAnywhereIsSettled(t *testing.T) {
 	}
 }
 
+func TestAStepThatFailsMidwayIsTakenBack(t *testing.T) {
+	dir := t.TempDir()
+	j := In(filepath.Join(dir, "journal"))
+	s := &Step{ID: 1, Command: "use", State: Begun}
+	for _, base := range []string{"a", "new/b", "c"} {
+		if err := os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Plan(filepath.Join(dir, base), 0o600, func([]byte, bool) ([]byte, error) { return []byte("new"), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Files = append(s.Files, f)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "c"), []byte("mine"), 0o600); err != nil { // since it was planned
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(j.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.write(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.apply(); err == nil {
+		t.Fatal("a file that somebody changed was overwritten")
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(data) != "new" {
+		t.Fatalf("it did not fail midway: %q, %v", data, err)
+	}
+	if err := j.back(s); err != nil {
+		t.Error(err)
+	}
+	for base, want := range map[string]string{"a": "old", "c": "mine"} {
+		if data, err := os.ReadFile(filepath.Join(dir, base)); err != nil || string(data) != want {
+			t.Errorf("%s has %q, %v", base, data, err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	hidden, _ := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil || len(left)+len(hidden) != 3 { // a, c and the journal
+		t.Errorf("there is %q and %q", left, hidden)
+	}
+	if steps, _, _, err := j.read(); err != nil || len(steps) > 0 {
+		t.Errorf("the step is still recorded: %v, %v", steps, err)
+	}
+}
+
 func TestAStepThatDoesNotFitTogetherIsRefused(t *testing.T) {
 	good := func() *Step {
 		f := File{Name: "/x/env", Real: "/x/env", Existed: true, Mode: 0o600, Before: []byte("a"), After: []byte("b"), Dirs: []string{}}
