@@ -323,7 +323,6 @@ func (r imageReader) settings(x step, vendor bool) (remarks []remark) {
 // A recipeSetting is a setting of the go command that a recipe makes.
 type recipeSetting struct {
 	name, value string
-	line        int
 	lasting     bool // for more than the command that it stands before
 }
 

@@ -158,7 +158,7 @@ func (p *project) drift(v *vendored) (bad []string) {
 		}
 		bad = append(bad, name+" "+fmt.Sprintf(format, args...))
 	}
-	files, dirs := p.files()
+	files, _ := p.files()
 	old := p.work == nil && (p.file.Go == nil || version.Compare("go"+p.file.Go.Version, "go1.14") < 0)
 	explicit := map[module.Version]bool{}
 	for _, f := range files {
@@ -188,12 +188,12 @@ func (p *project) drift(v *vendored) (bad []string) {
 		}
 		return module.Version{Path: rel}
 	}
-	lists, at := [][]*modfile.Replace{}, dirs
+	var lists [][]*modfile.Replace
 	for _, f := range files {
 		lists = append(lists, f.Replace)
 	}
 	if p.work != nil {
-		lists, at = append(lists, p.work.file.Replace), append(at[:len(at):len(at)], filepath.Dir(p.work.name))
+		lists = append(lists, p.work.file.Replace)
 	}
 	seen := map[module.Version]bool{}
 	for _, list := range lists {
