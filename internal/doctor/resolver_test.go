@@ -268,6 +268,8 @@ func TestWhatIsTheMatterWithNameServersIsTold(t *testing.T) {
 		{name: "the hosts file has another address that works", zones: []*zone{knows(host, wrong)}, hosts: right + "\tx PROXY.example.com", want: "well"},
 		{name: "what the hosts file and the servers have is down", zones: []*zone{knows(host, wrong)}, hosts: wrong + " proxy.example.com", want: "broken SL-DNS-003"},
 
+		{name: "neither what the hosts file has nor what the servers have works", zones: []*zone{knows(host, "127.0.0.8")}, hosts: wrong + " proxy.example.com", want: "broken SL-DNS-003"},
+
 		{name: "a search domain has everything", zones: []*zone{knows(host, right, "*.corp.example", wrong)}, conf: "search corp.example\noptions ndots:5", want: "broken SL-DNS-007", text: "proxy.example.com is answered as proxy.example.com.corp.example"},
 		{name: "a search domain has what does not exist", zones: []*zone{knows("*.corp.example", wrong)}, conf: "search corp.example", want: "broken SL-DNS-007", text: "the name itself does not exist"},
 		{name: "search domains that know nothing", zones: []*zone{good()}, conf: "search default.svc.cluster.local svc.cluster.local\noptions ndots:5", want: "well"},
@@ -305,6 +307,18 @@ func TestWhatIsTheMatterWithNameServersIsTold(t *testing.T) {
 				t.Errorf("one cause is %d findings in\n%s", len(r.Findings), all)
 			}
 		})
+	}
+}
+
+// Where the first server has answered, nobody waits a minute for the second.
+func TestAServerThatNobodyNeedsIsNotWaitedFor(t *testing.T) {
+	s := newScene(t)
+	s.chain = "PUBLIC"
+	w := &wire{t: t, zones: []*zone{knows("proxy.example.com", right), {mute: true}}}
+	sub := w.on(s)
+	sub.Limits.Lookup = time.Hour
+	if r := Run(t.Context(), "", sub.Checks(), time.Minute); said(r) != "well" {
+		t.Errorf("%s", r.Text(TextOptions{All: true}))
 	}
 }
 
