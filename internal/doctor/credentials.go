@@ -50,6 +50,9 @@ var (
 	withVCS   = regexp.MustCompile(`^((?:[a-z0-9.\-]+\.)+[a-z0-9.\-]+(?:/~?[\w.\-]+)+?\.(bzr|fossil|git|hg|svn))(?:/~?[\w.\-]+)*$`)
 )
 
+// plainKey is a key of git's settings that stands in a command as it is.
+var plainKey = regexp.MustCompile(`^[A-Za-z0-9:/._-]+$`)
+
 // privates are the ways to private modules.
 func (s *Subject) privates() (ways []*private, more int) {
 	at := map[string]*private{}
@@ -187,8 +190,26 @@ func (p *private) login(ctx context.Context, seen Seen) Outcome {
 		}
 		if r, ok := parseRemote(to); ok && r.scheme == "ssh" {
 			texts = append(texts, "by SSH")
-		} else if h := l.git.helpers(to); len(h) > 0 {
-			texts = append(texts, "credential helper "+strings.Join(h, ", "))
+		} else {
+			if h := l.git.helpers(to); len(h) > 0 {
+				texts = append(texts, "credential helper "+strings.Join(h, ", "))
+			}
+			by := l.git.unverified(to)
+			if by == "" && s.Getenv("GIT_SSL_NO_VERIFY") != "" {
+				by = "GIT_SSL_NO_VERIFY"
+			}
+			if by != "" {
+				out := p.mean(finding.VerificationOff, fmt.Sprintf("git takes any certificate for %s, by %s: what comes from there may have been changed on the way, and no checksum database knows it", p.host, goenv.Redact(by)))
+				out.State, out.Fact = Warn, l
+				out.Finding.Mend = "name the certificate of the host's authority to git, for this host alone"
+				out.Finding.Fix = []string{"git config --global http.https://" + p.host + "/.sslCAInfo FILE", "git config --global --unset-all " + by}
+				if by == "GIT_SSL_NO_VERIFY" {
+					out.Finding.Fix[1] = "unset " + by
+				} else if !plainKey.MatchString(by) {
+					out.Finding.Fix = out.Finding.Fix[:1]
+				}
+				return out
+			}
 		}
 	}
 	if len(texts) == 0 {

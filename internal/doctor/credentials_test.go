@@ -229,6 +229,10 @@ func TestWhetherThePrivateModulesOfAProjectCanBeHadIsTold(t *testing.T) {
 		{"a host that NO_PROXY lacks", func(c *corner) { c.mod.Path, c.env = "git.corp.example/a", []string{"GOPRIVATE=git.corp.example"} }, "page fail SL-FWD-002", "since NO_PROXY does not name it", `export NO_PROXY="$NO_PROXY,git.corp.example"`},
 		{"git is not allowed", func(c *corner) { c.env = []string{"GOVCS=private:hg"} }, "login fail SL-VCS-007", "GOVCS is private:hg", ""},
 		{"GOVCS that is none", func(c *corner) { c.env = []string{"GOVCS=git"} }, "login fail SL-ENV-003", "GOVCS is git", ""},
+		{"certificates that git does not look at", func(c *corner) { c.file(".gitconfig", "[http]\n\tsslVerify = false\n", 0o600) }, "login warn SL-ENV-005", "git takes any certificate for git.modtest.example, by http.sslverify", "git config --global --unset-all http.sslverify"},
+		{"but for this host", func(c *corner) {
+			c.file(".gitconfig", "[http \"https://"+modtest.GitHost+"\"]\n\tsslVerify = true\n[http]\n\tsslVerify = false\n", 0o600)
+		}, "", "", ""},
 		{"there is no git", func(c *corner) { c.hasGit = false }, "machine.git fail SL-VCS-001", "git is not in PATH", ""},
 		{"no login, and nobody needs one now", func(c *corner) {
 			c.git.RequireAuth("joe", password)

@@ -94,6 +94,31 @@ func (g gitSettings) own(address string) bool {
 	return false
 }
 
+// unverified says by which setting git takes any certificate of an address; "" if it does
+// not. A setting for the address outranks one for all.
+func (g gitSettings) unverified(address string) (by string) {
+	var all, here gitSetting
+	for _, s := range g {
+		scope, ok := strings.CutPrefix(s.key, "http.")
+		scope, ok2 := strings.CutSuffix(scope, "sslverify")
+		switch scope = strings.TrimSuffix(scope, "."); {
+		case !ok || !ok2:
+		case scope == "":
+			all = s
+		case scopeCovers(scope, address):
+			here = s
+		}
+	}
+	if here.key != "" {
+		all = here
+	}
+	switch strings.ToLower(all.value) {
+	case "false", "no", "off", "0":
+		return all.key
+	}
+	return ""
+}
+
 // scopeCovers reports whether settings for one URL hold for another: the same scheme
 // and host, where * stands for one part, and a path that it begins with.
 func scopeCovers(scope, address string) bool {

@@ -276,6 +276,9 @@ func (s *Subject) replace(p *project) Outcome {
 		names = append(names, r.Old.Path)
 		first = cmp.Or(first, r)
 	}
+	if s.vendor(p).State == OK {
+		return Outcome{State: OK, Text: "they are not followed: all comes from the vendor directory"}
+	}
 	if len(lost) > 0 {
 		out := s.mean(Fail, finding.ReplaceProblem, s.Project, strings.Join(lost, "; "))
 		// A version belongs to what is dropped.

@@ -140,17 +140,18 @@ func TestTheGoCommandAgreesAboutVendorAndWorkspaces(t *testing.T) {
 	const app = "-- app/go.mod --\nmodule example.com/app\n\ngo 1.24\n\nrequire example.com/lib v1.2.0\n\nreplace example.com/lib => ../lib\n-- app/main.go --\npackage main\n\nimport _ \"example.com/lib\"\n\nfunc main() {}\n" + lib
 	const vendored = "-- app/vendor/example.com/lib/lib.go --\npackage lib\n-- app/vendor/modules.txt --\n"
 	for name, files := range map[string]string{
-		"a directory":                       app,
-		"a directory that is gone":          strings.ReplaceAll(app, "../lib", "../gone"),
-		"vendor":                            app + vendored + "# example.com/lib v1.2.0 => ../lib\n## explicit; go 1.20\nexample.com/lib\n# example.com/lib => ../lib\n",
-		"vendor without the replacement":    app + vendored + "# example.com/lib v1.2.0\n## explicit; go 1.20\nexample.com/lib\n",
-		"vendor with another replacement":   app + vendored + "# example.com/lib v1.2.0 => ../other\n## explicit; go 1.20\nexample.com/lib\n# example.com/lib => ../other\n",
-		"vendor with one requirement more":  app + vendored + "# example.com/lib v1.2.0 => ../lib\n## explicit; go 1.20\nexample.com/lib\n# example.com/more v1.0.0\n## explicit\nexample.com/more\n# example.com/lib => ../lib\n",
-		"vendor without a list":             app + "-- app/vendor/x --\n",
-		"a workspace":                       app + "-- go.work --\ngo 1.24\nuse (\n\t./app\n\t./lib\n)\n",
-		"a workspace without the module":    app + "-- go.work --\ngo 1.24\nuse ./lib\n",
-		"a workspace of an older Go":        app + "-- go.work --\ngo 1.21\nuse (\n\t./app\n\t./lib\n)\n",
-		"a workspace with a gone directory": app + "-- go.work --\ngo 1.24\nuse (\n\t./app\n\t./gone\n)\n",
+		"a directory":                        app,
+		"a directory that is gone":           strings.ReplaceAll(app, "../lib", "../gone"),
+		"vendor":                             app + vendored + "# example.com/lib v1.2.0 => ../lib\n## explicit; go 1.20\nexample.com/lib\n# example.com/lib => ../lib\n",
+		"vendor of a directory that is gone": strings.ReplaceAll(app, "../lib", "../gone") + vendored + "# example.com/lib v1.2.0 => ../gone\n## explicit; go 1.20\nexample.com/lib\n# example.com/lib => ../gone\n",
+		"vendor without the replacement":     app + vendored + "# example.com/lib v1.2.0\n## explicit; go 1.20\nexample.com/lib\n",
+		"vendor with another replacement":    app + vendored + "# example.com/lib v1.2.0 => ../other\n## explicit; go 1.20\nexample.com/lib\n# example.com/lib => ../other\n",
+		"vendor with one requirement more":   app + vendored + "# example.com/lib v1.2.0 => ../lib\n## explicit; go 1.20\nexample.com/lib\n# example.com/more v1.0.0\n## explicit\nexample.com/more\n# example.com/lib => ../lib\n",
+		"vendor without a list":              app + "-- app/vendor/x --\n",
+		"a workspace":                        app + "-- go.work --\ngo 1.24\nuse (\n\t./app\n\t./lib\n)\n",
+		"a workspace without the module":     app + "-- go.work --\ngo 1.24\nuse ./lib\n",
+		"a workspace of an older Go":         app + "-- go.work --\ngo 1.21\nuse (\n\t./app\n\t./lib\n)\n",
+		"a workspace with a gone directory":  app + "-- go.work --\ngo 1.24\nuse (\n\t./app\n\t./gone\n)\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, dir := onDisk(t, files)

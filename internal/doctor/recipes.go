@@ -327,12 +327,12 @@ type recipeSetting struct {
 }
 
 // recipeNames are the variables that are looked at.
-var recipeNames = []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GOINSECURE", "GOFLAGS"}
+var recipeNames = []string{"GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GOINSECURE", "GOFLAGS"}
 
 var (
-	settingEq = regexp.MustCompile(`(^|[\s;&|("'` + "`" + `])(GOPROXY|GOSUMDB|GONOSUMDB|GONOSUMCHECK|GOPRIVATE|GOINSECURE|GOFLAGS)=`)
+	settingEq = regexp.MustCompile(`(^|[\s;&|("'` + "`" + `])(` + strings.Join(recipeNames, "|") + `)=`)
 	lastingBy = regexp.MustCompile(`(?:\bexport|\bgo\s+env\s+-w|\becho|\bprintf|-e|--env|--build-arg|^\s*-)\s*$`)
-	yamlPair  = regexp.MustCompile(`^(\s*(?:-\s+)?)(?:.*[{,]\s*)?["']?(GOPROXY|GOSUMDB|GONOSUMDB|GONOSUMCHECK|GOPRIVATE|GOINSECURE|GOFLAGS)["']?\s*:\s+(.*)$`)
+	yamlPair  = regexp.MustCompile(`^(\s*(?:-\s+)?)(?:.*[{,]\s*)?["']?(` + strings.Join(recipeNames, "|") + `)["']?\s*:\s+(.*)$`)
 )
 
 // settingsIn finds NAME=VALUE in the text of a shell, or of an ENV, which is lasting. A
@@ -412,9 +412,18 @@ func (s *Subject) judge(p *project, set recipeSetting, vendor bool) *remark {
 		}
 	case "GONOSUMCHECK":
 		return &remark{code: finding.VerificationOff, text: "GONOSUMCHECK is set, which the go command no longer knows"}
-	case "GONOSUMDB", "GOPRIVATE", "GOINSECURE":
-		if glob := broad(goenv.Patterns(set.value)); glob != "" {
+	case "GONOPROXY", "GONOSUMDB", "GOPRIVATE", "GOINSECURE":
+		if glob := broad(goenv.Patterns(set.value)); glob != "" && set.name != "GONOPROXY" {
 			return &remark{code: finding.VerificationOff, text: fmt.Sprintf("%s has the pattern %s, which matches public modules too", set.name, glob)}
+		}
+		for _, bad := range goenv.CheckPatterns(goenv.Patterns(set.value)) {
+			if bad.Dead && (set.name != "GONOPROXY" || set.value != "none") {
+				m := &remark{code: finding.GoEnvMalformed, text: set.name + ": " + bad.Error(), mend: "write the pattern as module paths begin"}
+				if bad.Fix != "" && plainPattern.MatchString(bad.Fix) {
+					m.fix = []string{set.name + "=" + bad.Fix}
+				}
+				return m
+			}
 		}
 	case "GOFLAGS":
 		switch mode := flagOf(set.value, "mod"); {

@@ -90,6 +90,7 @@ func TestWhatBreaksModulesInCIIsFound(t *testing.T) {
 		{"no checksums, as a map", github("env: { CGO_ENABLED: 0, GOSUMDB: off, GOOS: linux }"), "project.ci warn SL-ENV-005", "", ""},
 		{"no checksums for one command", github("    - run: GOSUMDB=off go build ./..."), "project.ci warn SL-ENV-005", "", ""},
 		{"no checksums for anybody", gitlab("variables:", "  GONOSUMDB: '*'"), "project.ci warn SL-ENV-005", ".gitlab-ci.yml:2: GONOSUMDB has the pattern *", ""},
+		{"a pattern that matches nothing", gitlab("before_script:", "  - go env -w GOPRIVATE=\"https://git.corp.example\""), "project.ci warn SL-ENV-003", "begins with the scheme of a URL", "GOPRIVATE=git.corp.example"},
 		{"a check that is no more", gitlab("script:", "  - export GONOSUMCHECK=1", "  - go env -w GOFLAGS=-insecure"), "project.ci warn SL-ENV-005", ".gitlab-ci.yml:3: GOFLAGS has -insecure", ""},
 		{"straight from everywhere", gitlab("variables:", "  GOPROXY: direct"), "project.ci warn SL-BLD-003", "GOPROXY is direct", "GOPROXY=https://proxy.example.com,direct"},
 		{"for one command", github("    - run: GOPROXY=direct go list -m -versions example.com/app"), "", "", ""},
