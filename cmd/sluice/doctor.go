@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -338,6 +339,9 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 	}
 	e.project(s)
 	s.Environ, s.Findable = e.environ, e.findable
+	if u, err := user.Current(); err == nil {
+		s.SystemHome = u.HomeDir
+	}
 	s.PrivateNet = func(host string, login bool) *upstream.Net {
 		c := upstream.NetConfig{
 			Connect: p.connect, Timeout: p.answer, Proxy: http.ProxyFromEnvironment, Named: []string{host + ":443", host + ":80"},

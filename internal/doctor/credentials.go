@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/user"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -186,7 +185,7 @@ func (p *private) login(ctx context.Context, seen Seen) Outcome {
 		}
 		to, base := l.git.rewrite(address)
 		if base != "" {
-			texts = append(texts, fmt.Sprintf("git goes to %s in place of %s by url.insteadOf", goenv.Redact(to), address))
+			texts = append(texts, fmt.Sprintf("git goes to %s in place of %s by url.insteadOf", finding.Redact(to), address))
 		}
 		if r, ok := parseRemote(to); ok && r.scheme == "ssh" {
 			texts = append(texts, "by SSH")
@@ -199,7 +198,7 @@ func (p *private) login(ctx context.Context, seen Seen) Outcome {
 				by = "GIT_SSL_NO_VERIFY"
 			}
 			if by != "" {
-				out := p.mean(finding.VerificationOff, fmt.Sprintf("git takes any certificate for %s, by %s: what comes from there may have been changed on the way, and no checksum database knows it", p.host, goenv.Redact(by)))
+				out := p.mean(finding.VerificationOff, fmt.Sprintf("git takes any certificate for %s, by %s: what comes from there may have been changed on the way, and no checksum database knows it", p.host, finding.Redact(by)))
 				out.State, out.Fact = Warn, l
 				out.Finding.Mend = "name the certificate of the host's authority to git, for this host alone"
 				out.Finding.Fix = []string{"git config --global http.https://" + p.host + "/.sslCAInfo FILE", "git config --global --unset-all " + by}
@@ -308,12 +307,16 @@ func (p *private) page(ctx context.Context, n, bare *upstream.Net, seen Seen) Ou
 		return p.s.astray(p.s.failed(err, p.host), Source{Net: n, URL: &url.URL{Scheme: "https", Host: p.host}})
 	}
 	if found, ok := importOf(imports, p.path); ok {
-		return Outcome{State: OK, Text: fmt.Sprintf("its page leads to %s by %s", goenv.Redact(found.repo), found.vcs), Fact: found}
+		return Outcome{State: OK, Text: fmt.Sprintf("its page leads to %s by %s", finding.Redact(found.repo), found.vcs), Fact: found}
 	}
 	if l.auth && (status == 401 || status == 403 || status == 404) {
 		return Outcome{State: Unknown, Text: fmt.Sprintf("the page answers %d, and GOAUTH has a command for that, which is not run here", status)}
 	}
 	hints := l.netrc.hints("the go command")
+	if l.netrc.login && !p.reads() {
+		set := p.s.Settings.Get("GOAUTH")
+		hints = []hint{{fmt.Sprintf("%s has one, and GOAUTH is %s, so the go command does not read it", l.netrc.file, from(set)), "take GOAUTH back to netrc, which is its default", []string{"go env GOAUTH", "go env -u GOAUTH"}}}
+	}
 	switch text := fmt.Sprintf("https://%s?go-get=1 answers %d", p.path, status); {
 	case (status == 401 || status == 403) && l.netrc.login && p.reads():
 		return p.mean(finding.VCSRejected, text+" to the login of "+l.netrc.file)
@@ -429,11 +432,11 @@ func (p *private) lsRemote(ctx context.Context, l login, found goImport, limit t
 	to, _ := l.git.rewrite(found.repo)
 	r, ok := parseRemote(to)
 	if !ok || strings.HasPrefix(found.repo, "-") {
-		return Outcome{State: NA, Text: "its address " + goenv.Redact(to) + " is of a kind that is not tried here"}
+		return Outcome{State: NA, Text: "its address " + finding.Redact(to) + " is of a kind that is not tried here"}
 	}
 	if r.scheme == "http" && !p.insecurely() {
 		if plain, _ := parseRemote(found.repo); plain.scheme == "http" { // a rewrite of one's own is allowed
-			return p.mean(finding.InsecureScheme, fmt.Sprintf("the repository is at %s, and the go command takes http only where GOINSECURE matches", goenv.Redact(found.repo)))
+			return p.mean(finding.InsecureScheme, fmt.Sprintf("the repository is at %s, and the go command takes http only where GOINSECURE matches", finding.Redact(found.repo)))
 		}
 	}
 	var env []string
@@ -442,6 +445,11 @@ func (p *private) lsRemote(ctx context.Context, l login, found goImport, limit t
 		var end func()
 		env, host, end = s.sshEnv(ctx, l.git, r)
 		defer end()
+		if host.program != "" && s.Findable != nil && !s.Findable(host.program) {
+			out := p.mean(finding.VCSMissing, fmt.Sprintf("git goes to %s by SSH, and there is no %s in PATH", r.host, host.program))
+			out.Finding.Mend, out.Finding.Fix = "install an SSH client on this machine or in this image", []string{"sudo apt-get install -y openssh-client"}
+			return out
+		}
 	}
 	begin := time.Now()
 	_, stderr, exit, err := s.tool(ctx, env, "git", "-c", "credential.helper=", "-c", "credential.helper="+askHelper, "ls-remote", "-q", "--end-of-options", found.repo, "HEAD")
@@ -586,10 +594,10 @@ func (n netrcSeen) ofHome(s *Subject) netrcSeen {
 	if n = n.read(); n.there || n.denied != nil {
 		return n
 	}
-	if u, err := user.Current(); err == nil && u.HomeDir != "" && filepath.Clean(u.HomeDir) != filepath.Clean(home) {
-		if data, err := readSmall(filepath.Join(u.HomeDir, filepath.Base(n.file))); err == nil {
+	if other := s.SystemHome; other != "" && filepath.Clean(other) != filepath.Clean(home) {
+		if data, err := readSmall(filepath.Join(other, filepath.Base(n.file))); err == nil {
 			if _, _, ok := goenv.NetrcLogin(string(data), n.host); ok {
-				n.home = u.HomeDir
+				n.home = other
 			}
 		}
 	}
@@ -641,7 +649,7 @@ func (n netrcSeen) hints(who string) []hint {
 	case n.byVar && !n.there:
 		return []hint{{fmt.Sprintf("NETRC names %s, which is not there", n.file), "unset NETRC, or name a file that is there", []string{"unset NETRC"}}}
 	case n.home != "":
-		return []hint{{fmt.Sprintf("HOME is not the home of this user, which has a netrc file with a login for %s", n.host), "set HOME to the user's own, or put the file there", []string{"getent passwd \"$(id -u)\""}}}
+		return []hint{{fmt.Sprintf("HOME is not %s, the home that the system has for this user, where a netrc file has a login for %s", n.home, n.host), "set HOME to the user's own, or put the file where HOME is", []string{"echo $HOME", "getent passwd \"$(id -u)\""}}}
 	case n.byDefault && who != "git":
 		return []hint{{fmt.Sprintf("%s has a default entry, which the go command does not use", n.file), "give the host an entry of its own: " + line, []string{"${EDITOR:-vi} ~/.netrc && chmod 600 ~/.netrc"}}}
 	case n.others:
@@ -684,6 +692,7 @@ func (s *Subject) goauth() Outcome {
 
 // A sshHost is what ssh would do about one host, by its own settings.
 type sshHost struct {
+	program    string   // ssh, as it is called; "" if git has been given another program
 	strict     string   // StrictHostKeyChecking
 	identities []string // files of keys
 	known      []string // known_hosts files
@@ -741,7 +750,7 @@ func (s *Subject) sshEnv(ctx context.Context, g gitSettings, r remoteAddress) (e
 	if out, _, exit, err := s.tool(ctx, nil, "sh", "-c", program+" -G"+port+" "+rest+" "+r.host); err == nil && exit == 0 {
 		h = parseSSHSettings(out, s.Getenv("HOME"))
 	}
-	h.agent = s.Getenv("SSH_AUTH_SOCK")
+	h.agent, h.program = s.Getenv("SSH_AUTH_SOCK"), program
 	// ssh takes the first value that it is given, so ours go first.
 	options := fmt.Sprintf(" -oBatchMode=yes -oUpdateHostKeys=no -oControlMaster=no -oConnectTimeout=%d", max(1, int(s.Limits.Answer/time.Second)-1))
 	dir, err := os.MkdirTemp("", "sluice-doctor-*")
@@ -763,7 +772,7 @@ func (s *Subject) sshEnv(ctx context.Context, g gitSettings, r remoteAddress) (e
 		}
 		options += " -oStrictHostKeyChecking=yes"
 	}
-	return []string{"GIT_SSH_COMMAND=" + program + options + " " + rest}, h, end
+	return []string{"GIT_SSH_COMMAND=" + strings.TrimSpace(program+options+" "+rest)}, h, end
 }
 
 // keys are why no key was taken.

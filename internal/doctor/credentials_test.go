@@ -45,6 +45,27 @@ type corner struct {
 	answer time.Duration
 	page   http.RoundTripper // what answers for the page of the import path; nil: the server
 	direct bool              // without a forward proxy, to this machine
+
+	systemHome string // "" is the home
+}
+
+// only makes a directory of programs that has these and no others.
+func (c *corner) only(programs ...string) (dir string) {
+	c.t.Helper()
+	dir = filepath.Join(c.home, "only")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range programs {
+		at, err := exec.LookPath(p)
+		if err == nil {
+			err = os.Symlink(at, filepath.Join(dir, p))
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // LookupNetIP finds every name on this machine.
@@ -108,7 +129,9 @@ func (c *corner) subject() *Subject {
 		Settings: settings, Getenv: get, Environ: environ, Place: finding.Terminal, HasGo: true, HasGit: c.hasGit, Project: "go.mod", Required: []string{c.mod.Path}, Selected: []module.Version{c.mod},
 		GoVersion: func(context.Context) (string, error) { return "go1.99", nil }, Limits: Limits{Lookup: time.Minute, Answer: c.answer}, Notes: &Notebook{},
 		NoProxy: goenv.Patterns(settings.Get("GONOPROXY").Value), NoSumDB: goenv.Patterns(settings.Get("GONOSUMDB").Value),
-		Findable: func(string) bool { return false },
+		Findable: func(program string) bool {
+			return slices.ContainsFunc(filepath.SplitList(get("PATH")), func(dir string) bool { return !missing(filepath.Join(dir, program)) })
+		}, SystemHome: c.systemHome,
 		Explain: func(text string) (finding.Code, string) {
 			r := explain.Text(text)
 			return r.Code, r.Line
@@ -133,7 +156,7 @@ func (c *corner) subject() *Subject {
 		if file == "" {
 			file = filepath.Join(c.home, ".netrc")
 		}
-		if data, err := os.ReadFile(file); err == nil && withLogin {
+		if data, err := os.ReadFile(file); err == nil && withLogin && get("GOAUTH") != "off" {
 			if user, pw, ok := goenv.NetrcLogin(string(data), host); ok {
 				n.Authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+pw))
 			}
@@ -206,6 +229,29 @@ func TestWhetherThePrivateModulesOfAProjectCanBeHadIsTold(t *testing.T) {
 			c.git.RequireAuth("joe", password)
 			c.env = []string{"NETRC=" + c.file("elsewhere", right, 0o600)}
 		}, "repository fail SL-VCS-003", "which NETRC names, has a login for it, and git reads ~/.netrc alone", "unset NETRC"},
+		{"a netrc file that cannot be read", func(c *corner) {
+			c.git.RequireAuth("joe", password)
+			c.file(".netrc/x", right, 0o600) // a directory
+		}, "page fail SL-VCS-003", ".netrc cannot be read", "ls -l '"},
+		{"a netrc file of the home that the system knows", func(c *corner) {
+			c.git.RequireAuth("joe", password)
+			c.systemHome = filepath.Dir(c.file("real/.netrc", right, 0o600))
+		}, "page fail SL-VCS-003", "the home that the system has for this user, where a netrc file has a login", "echo $HOME"},
+		{"a netrc file that GOAUTH leaves alone", func(c *corner) {
+			c.git.RequireAuth("joe", password)
+			c.file(".netrc", right, 0o600)
+			c.env = []string{"GOAUTH=off"}
+		}, "page fail SL-VCS-003", "GOAUTH is off (environment), so the go command does not read it", "go env -u GOAUTH"},
+		{"an old git", func(c *corner) {
+			c.dotGit()
+			c.file("bin/git", "#!/bin/sh\ncase \"$*\" in *ls-remote*) echo \"error: unknown option \\`end-of-options'\" >&2; exit 129;; esac\n", 0o700)
+			c.env = []string{"PATH=" + filepath.Join(c.home, "bin") + ":" + os.Getenv("PATH")}
+		}, "repository fail SL-VCS-001", "it is older than 2.24", ""},
+		{"no ssh", func(c *corner) {
+			c.dotGit()
+			c.file(".gitconfig", "[url \"git@"+modtest.GitHost+":\"]\n\tinsteadOf = https://"+modtest.GitHost+"/\n", 0o600)
+			c.env = []string{"PATH=" + c.only("git", "sh"), "GIT_SSH_COMMAND="}
+		}, "repository fail SL-VCS-001", "by SSH, and there is no ssh in PATH", "sudo apt-get install -y openssh-client"},
 		{"a command of GOAUTH, which is not run", func(c *corner) { c.git.RequireAuth("joe", password); c.env = []string{"GOAUTH=get-token --now"} }, "page unknown", "GOAUTH has a command for that, which is not run here", ""},
 
 		{"no login for git", func(c *corner) { c.git.RequireAuth("joe", password); c.dotGit() }, "repository fail SL-VCS-003", "could not read Username", ""},
@@ -245,7 +291,7 @@ func TestWhetherThePrivateModulesOfAProjectCanBeHadIsTold(t *testing.T) {
 			tt.set(c)
 			got, r := c.seen()
 			text := r.Text(TextOptions{All: true})
-			if got != tt.want || !strings.Contains(text, tt.text) || tt.fix != "" && !strings.Contains(text, "    "+tt.fix+"\n") {
+			if got != tt.want || !strings.Contains(text, tt.text) || tt.fix != "" && !strings.Contains(text, "    "+tt.fix) {
 				t.Errorf("it is %q, want %q with %q and %q, in\n%s", got, tt.want, tt.text, tt.fix, text)
 			}
 			if strings.Contains(text, password) {

@@ -49,15 +49,17 @@ type Subject struct {
 	GoVersion func(ctx context.Context) (string, error)
 	HasGo     bool
 	HasGit    bool
+	Built     time.Time // when this program was built; zero if that is not known
+
 	// Environ is what git and ssh run with, Findable reports whether a program is in its
 	// PATH, and PrivateNet makes the connections to the host of private modules, with or
-	// without the login that the go command would send there. Explain is what an output of git means,
-	// and the line that shows it. Without the last three, less is told.
+	// without the login that the go command would send there. Explain is what an output
+	// of git means, and the line that shows it. Without the last three, less is told.
 	Environ    []string
 	Findable   func(program string) bool
 	PrivateNet func(host string, login bool) *upstream.Net
 	Explain    func(text string) (code finding.Code, line string)
-	Built      time.Time // when this program was built; zero if that is not known
+	SystemHome string // the home directory that the system has for this user, whatever HOME says; "" if it is not known
 
 	Limits Limits
 	Notes  *Notebook // in Wrap of all Nets
