@@ -220,12 +220,12 @@ func (rep *rescueReport) print(e *env) {
 	}
 	text := "nothing is damaged"
 	if n := len(rep.Damages); n > 0 {
-		text = fmt.Sprintf("%d things are damaged", n)
+		text = "damaged: " + count(n, "thing")
 		if !rep.DryRun {
-			text = fmt.Sprintf("%d things were damaged, %d of them are mended; %d files were fetched, %s, %d of them from the store", n, rep.Mended, rep.Fetched, size(rep.FetchedBytes), rep.Stored)
+			text += fmt.Sprintf(", mended: %d; fetched: %s of %s, %d of them from the store", rep.Mended, count(rep.Fetched, "file"), size(rep.FetchedBytes), rep.Stored)
 		}
 	}
-	fmt.Fprintf(e.stdout, "%d versions, %s read in %.1fs: %s\n", rep.Versions, size(rep.Bytes), float64(rep.TookMS)/1000, text)
+	fmt.Fprintf(e.stdout, "%s, %s read in %.1fs: %s\n", count(rep.Versions, "version"), size(rep.Bytes), float64(rep.TookMS)/1000, text)
 }
 
 // projectSums is what go.sum says here: that of the module or workspace that the

@@ -33,6 +33,7 @@ const (
 	beingWritten = 10 * time.Minute
 	// maxRecord bounds what is read of a .ziphash, in bytes; it has 47.
 	maxRecord = 1 << 10
+	goSum     = "go.sum"
 	// namesTold is how many files of a tree are told by name.
 	namesTold = 3
 )
@@ -134,7 +135,7 @@ func (st *state) evidence(ctx context.Context, first bool) {
 			set(zip, mod, "the checksum database")
 		}
 	}
-	set(st.k.c.Sums[st.m], st.k.c.Sums[gomod], "go.sum")
+	set(st.k.c.Sums[st.m], st.k.c.Sums[gomod], goSum)
 }
 
 // any reports whether there is something of the version that has a hash.
@@ -263,7 +264,7 @@ func (st *state) compareZip(zipName, hashName string) {
 	switch h1 := st.zip.h1; {
 	case st.want != "" && h1 != st.want:
 		st.zipBad, st.disputed = true, st.recorded == h1
-		st.damaged(ZipChanged, zipName, "it is %s, and %s has %s", h1, st.wantBy, st.want).Contested = st.disputed
+		st.damaged(ZipChanged, zipName, "it is %s, and %s has %s", h1, st.wantBy, st.want).Contested = st.disputed && st.wantBy == goSum
 	case st.recorded == "" || st.recorded == h1:
 	case st.want != "":
 		st.hashBad = true

@@ -29,6 +29,8 @@ const (
 	// rounds is how often a version is looked at again: what one thing hid (no
 	// permission, a zip that could not be read) shows when it is mended.
 	rounds = 3
+	// together is how many versions are mended at once: most of it is waiting for sources.
+	together = 8
 )
 
 // errWritten says that a file is no longer the one that was looked at, or soon is not.
@@ -64,7 +66,7 @@ func (k *Cache) Mend(ctx context.Context) (Report, error) {
 	bad = append(bad, k.hidden(ctx, bad, k.report().Damages)...)
 	var mu sync.Mutex
 	mended := map[module.Version][]Damage{}
-	each(ctx, k.c.Parallel, bad, func(m module.Version) {
+	each(ctx, max(k.c.Parallel, together), bad, func(m module.Version) {
 		ds, busy := k.mendVersion(ctx, m)
 		if busy {
 			k.count(func(r *Report) { r.Busy = append(r.Busy, m) })

@@ -1,6 +1,7 @@
 package modcache
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -45,7 +47,14 @@ func TestACacheOfRealModules(t *testing.T) {
 	}
 	sums := read(t, filepath.Join(s.app, "go.sum"))
 	remove(t, filepath.Join(s.app, "go.sum")) // so that the database is asked
-	s.goRun("mod", "download")
+	// Over a slow line it takes longer than tests wait for a go command.
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "mod", "download")
+	cmd.Dir, cmd.Env = s.app, s.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go mod download: %v\n%s", err, out)
+	}
 	write(t, filepath.Join(s.app, "go.sum"), sums)
 	for line := range strings.Lines(sums) {
 		if f := strings.Fields(line); len(f) == 3 {
