@@ -115,7 +115,8 @@ func runRescueCache(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrd
 		return &exitError{status: exitNo, err: errors.New("no module cache is known, since HOME, GOPATH and GOMODCACHE are not set"), hint: "name it with GOMODCACHE=DIR in the environment"}
 	}
 	rep := rescueReport{Schema: rescueSchema, Cache: dir, DryRun: o.dryRun, Damages: []rescueDamage{}, Busy: []string{}}
-	c := modcache.Config{Dir: dir, Sums: e.projectSums(), Writable: strings.Contains(settings.Get("GOFLAGS").Value, "-modcacherw"), Progress: e.rescueProgress()}
+	c := modcache.Config{Dir: dir, Sums: e.projectSums(), Writable: strings.Contains(settings.Get("GOFLAGS").Value, "-modcacherw"), Progress: e.rescueProgress(),
+		Owner: e.getenv("SUDO_UID") != ""}
 	if o.verify || !o.dryRun {
 		end, err := e.rescueSources(l, &c, o)
 		if err != nil {

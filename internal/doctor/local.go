@@ -506,8 +506,9 @@ func (s *Subject) cached(ctx context.Context) Outcome {
 		return Outcome{State: NA, Text: "there is none"} // or that it is none is told in another row
 	}
 	r, err := k.Check(ctx)
-	if len(r.Damages) > 0 {
-		return s.damaged(r.Damages)
+	// What a broken off download has left is in nobody's way.
+	if ds := slices.DeleteFunc(r.Damages, func(d modcache.Damage) bool { return d.Kind == modcache.Leftover }); len(ds) > 0 {
+		return s.damaged(ds)
 	}
 	text := fmt.Sprintf("%d versions are as they came", r.Versions-r.Skipped)
 	if r.Skipped > 0 {
@@ -524,16 +525,17 @@ func (s *Subject) cached(ctx context.Context) Outcome {
 
 // damaged is what the damage in the module cache means.
 func (s *Subject) damaged(ds []modcache.Damage) Outcome {
-	// What go.sum alone contradicts may be right; all else is surely damaged.
-	slices.SortStableFunc(ds, func(a, b modcache.Damage) int {
+	// What go.sum alone contradicts may be right, and some mends itself; all else fails.
+	rank := func(d modcache.Damage) int {
 		switch {
-		case a.Contested == b.Contested:
-			return 0
-		case b.Contested:
-			return -1
+		case d.Kind.Heals():
+			return 2
+		case d.Contested:
+			return 1
 		}
-		return 1
-	})
+		return 0
+	}
+	slices.SortStableFunc(ds, func(a, b modcache.Damage) int { return rank(a) - rank(b) })
 	d, named := ds[0], ds[0].File
 	if d.Module.Path != "" {
 		named = d.Module.String()
@@ -549,7 +551,11 @@ func (s *Subject) damaged(ds []modcache.Damage) Outcome {
 	case d.Kind == modcache.Denied:
 		code = finding.CacheDenied
 	}
-	out := s.mean(Fail, code, named, text)
+	state := Fail
+	if d.Kind.Heals() {
+		state = Warn
+	}
+	out := s.mean(state, code, named, text)
 	f := finding.At(code, s.Place).With(finding.StandInModule, d.Module.Path).With(finding.StandInVersion, d.Module.Version)
 	if code != finding.GoSumMismatch && (s.Place == finding.Terminal || s.Place == finding.PowerShell) {
 		f.Mend = "mend what is damaged, and nothing else"

@@ -494,6 +494,16 @@ func TestAZipInTheCacheIsHeldAgainstWhatItWasAndAgainstGoSum(t *testing.T) {
 			other := s.world.Add("doctor.test/m", "v1.0.1", modtest.Files{"x.go": "package x\n"})
 			os.WriteFile(zip, s.world.Zip(other), 0o644)
 		}, "broken SL-DISK-003"},
+		{"an extracted file that somebody has changed", func(s *scene, sub *Subject, _ string) {
+			os.MkdirAll(filepath.Join(sub.Settings.Get("GOMODCACHE").Value, "doctor.test", "m@v1.0.0"), 0o755)
+			os.WriteFile(filepath.Join(sub.Settings.Get("GOMODCACHE").Value, "doctor.test", "m@v1.0.0", "mine.go"), []byte("package m\n"), 0o644)
+		}, "broken SL-DISK-003"},
+		{"a lock that cannot be taken", func(_ *scene, _ *Subject, zip string) { os.Mkdir(strings.TrimSuffix(zip, "zip")+"lock", 0o755) }, "broken SL-DISK-003"},
+		{"a download broken off", func(_ *scene, _ *Subject, zip string) { os.WriteFile(zip+"123.tmp", nil, 0o644) }, "well"},
+		{"extracting broken off, which mends itself", func(_ *scene, sub *Subject, zip string) {
+			os.MkdirAll(filepath.Join(sub.Settings.Get("GOMODCACHE").Value, "doctor.test", "m@v1.0.0"), 0o755)
+			os.WriteFile(strings.TrimSuffix(zip, "zip")+"partial", nil, 0o644)
+		}, "impaired SL-DISK-003"},
 		{"another than in go.sum", func(s *scene, sub *Subject, _ string) { sub.Sums[s.mod] = "h1:AAAA" }, "broken SL-SUM-007"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -557,7 +558,11 @@ func (k *Cache) replace(tmp, name string) error {
 			return err
 		}
 	}
-	return os.Rename(tmp, name)
+	err := os.Rename(tmp, name)
+	if err != nil && runtime.GOOS == "windows" && os.Remove(name) == nil {
+		err = os.Rename(tmp, name) // it does not replace what is read-only
+	}
+	return err
 }
 
 // removeAll removes a directory of the cache, whose directories may be read-only; of

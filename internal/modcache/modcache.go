@@ -61,6 +61,12 @@ const (
 	SumDBContradict Kind = "sumdb-contradict" // one that contradicts the others
 )
 
+// Heals reports whether the go command mends such damage by itself, when it needs what
+// is damaged: no build fails because of it, while the sources can be reached.
+func (kind Kind) Heals() bool {
+	return slices.Contains([]Kind{ZipHashMissing, ZipHashDamaged, InfoDamaged, TreePartial, Leftover}, kind)
+}
+
 // A Done is what has become of a damage.
 type Done string
 
@@ -119,6 +125,10 @@ type Config struct {
 	// Progress is told how many of the versions are done, one call at a time. Nil is fine.
 	Progress func(done, total int)
 
+	// Owner is whether root, if it runs this, asks what the owner of Dir may, and not what
+	// it may itself.
+	Owner bool
+
 	Source   Source // for Mend
 	Writable bool   // directories of extracted modules may be written to (-modcacherw)
 }
@@ -169,7 +179,7 @@ func Open(c Config) (*Cache, error) {
 		return nil, fmt.Errorf("the module cache %s is a file, and no directory", c.Dir)
 	}
 	k := &Cache{c: c, root: root, down: filepath.Join(root, "cache", "download"), records: map[module.Version]string{}, seen: map[module.Version]bool{}, left: c.MaxBytes, born: time.Now()}
-	k.user = userOf(fi)
+	k.user = userOf(fi, c.Owner)
 	return k, nil
 }
 

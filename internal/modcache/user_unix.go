@@ -16,15 +16,16 @@ type user struct {
 	groups []int
 }
 
-// userOf is whose the cache is that has fi as its directory: whoever runs this
-// program, or for root, which may look after anybody's, its owner.
-func userOf(fi fs.FileInfo) user {
+// userOf is who has to be able to use the cache that has fi as its directory: whoever
+// runs this program, or where owner is asked for and root runs it, its owner. What root
+// makes is the owner's either way.
+func userOf(fi fs.FileInfo, owner bool) user {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if euid := os.Geteuid(); !ok || euid != 0 {
 		groups, _ := os.Getgroups()
 		return user{all: !ok, uid: euid, groups: append(groups, os.Getegid())}
 	}
-	return user{all: st.Uid == 0, uid: int(st.Uid), groups: []int{int(st.Gid)}}
+	return user{all: st.Uid == 0 || !owner, uid: int(st.Uid), groups: []int{int(st.Gid)}}
 }
 
 // may reports whether the user has the permissions (of 7) for a file.
@@ -50,7 +51,7 @@ func (u user) owns(fi fs.FileInfo) bool {
 
 // give makes a file that root has made the user's.
 func (u user) give(name string) error {
-	if u.all || os.Geteuid() != 0 {
+	if u.uid == 0 || os.Geteuid() != 0 {
 		return nil
 	}
 	return os.Lchown(name, u.uid, u.groups[0])
