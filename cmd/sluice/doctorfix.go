@@ -167,9 +167,16 @@ func (x examination) fix(ctx context.Context, yes bool) error {
 	if err != nil {
 		return err
 	}
-	plan, err := e.planGoEnv(ctx, e.goSettings(ctx), changes)
+	settings := e.goSettings(ctx)
+	plan, err := e.planGoEnv(ctx, settings, changes)
 	if err != nil {
 		return &exitError{status: exitNo, err: err}
+	}
+	was, is := envFile(plan.Before), envFile(plan.After)
+	for _, name := range goenv.Names() {
+		if settings.Get(name).Layer == goenv.Environ && was.Get(name).Value != is.Get(name).Value {
+			e.say("warning: %s", hiddenBy(settings.Get(name)))
+		}
 	}
 	o.File, o.Diff = plan.Name, shownDiff(plan.Diff())
 	if !x.json {
@@ -308,6 +315,11 @@ func (e *env) goEnvFile(s *goenv.Settings) (string, error) {
 		return "", &exitError{status: exitNo, err: errors.New("GOENV is off in the environment, so the go command reads no file of settings, and none is changed"), hint: unsetLine("GOENV")}
 	}
 	return "", &exitError{status: exitNo, err: errors.New("this user has no configuration directory, so there is no go env -w file to change"), hint: "set HOME, or GOENV to a file"}
+}
+
+// hiddenBy says that a variable of the environment hides its line of the file.
+func hiddenBy(v goenv.Value) string {
+	return fmt.Sprintf("%s is %s in the environment, which hides the file: what is written there has no effect here until you %s", v.Name, v.Redacted(), unsetLine(v.Name))
 }
 
 // unsetLine is what takes a variable out of the environment.

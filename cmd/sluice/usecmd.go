@@ -214,6 +214,7 @@ func runUse(ctx context.Context, e *env, cmd *cobra.Command, o useFlags, text st
 	u.Changed = step != nil
 	if o.scope == scopeUser {
 		e.warnOfEnvironment(settings, list, text, &u)
+		warnOfConfig(l, list, &u)
 		e.warnOfFiles("", &u)
 	} else {
 		u.Warnings = append(u.Warnings, "direnv reads .envrc only after: direnv allow")
@@ -504,10 +505,23 @@ func (e *env) projectLine(list goenv.List, place finding.Place) string {
 func (e *env) warnOfEnvironment(s *goenv.Settings, list goenv.List, text string, u *used) {
 	if v := s.Get("GOPROXY"); v.Layer == goenv.Environ && (v.Value != list.String() || text == useDefault) {
 		u.Effective = false
-		u.Warnings = append(u.Warnings, fmt.Sprintf("GOPROXY is %s in the environment, which hides the file: what is written there has no effect here until you %s", v.Redacted(), unsetLine("GOPROXY")))
+		u.Warnings = append(u.Warnings, hiddenBy(v))
 	}
 	if e.getenv("CI") == "true" || e.getenv("GITHUB_ACTIONS") == "true" || e.getenv("GITLAB_CI") == "true" {
 		u.Warnings = append(u.Warnings, "this is a CI job, and what is written to its home directory is mostly gone with it; sluice use --scope project prints what belongs into the job's own file")
+	}
+}
+
+// warnOfConfig says what in the configuration of Sluice does not go with the list.
+func warnOfConfig(l *config.Loaded, list goenv.List, u *used) {
+	if from := l.From["proxy"]; from.Layer == config.File || from.Layer == config.Environ {
+		u.Warnings = append(u.Warnings, "sluice itself goes on with the sources that its own configuration names (proxy, "+from.Where+")")
+		return
+	}
+	for _, s := range l.Source {
+		if !slices.ContainsFunc(list, func(x goenv.Entry) bool { return config.SourceURL(x.URL) == s.URL }) {
+			u.Warnings = append(u.Warnings, "the configuration of Sluice has a [[source]] table for "+goenv.Redact(s.URL)+", which is not in the list any more: sluice serve and run refuse that until the table is gone, or the source is back")
+		}
 	}
 }
 
