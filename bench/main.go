@@ -23,7 +23,9 @@
 // that need them are skipped, and the report says so. A graph of modules is
 // downloaded once from the proxy of the toolchain, into the user's cache directory;
 // all else is made here, below the directory for temporary files. Cold runs write
-// gigabytes there: TMPDIR=/dev/shm measures without a disk.
+// gigabytes there: TMPDIR=/dev/shm measures without a disk. The store of line 10 has
+// six million names, which takes minutes on a busy disk; a tmpfs holds so many only
+// if it was mounted with nr_inodes=0.
 //
 // SLUICE_BENCH_PEERS names other proxies to measure beside, as NAME=COMMAND|URL|CACHE
 // separated by semicolons: sh runs the command, in which {source} is the URL of the

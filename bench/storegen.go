@@ -70,8 +70,9 @@ func modText(path string) []byte {
 	return append(b, ")\n"...)
 }
 
-// fill writes whole modules until there are n versions.
-func (g *storeGen) fill(n int, progress func(done int)) error {
+// fill writes whole modules until there are n versions, or progress, which is called
+// now and then unless it is nil, fails.
+func (g *storeGen) fill(n int, progress func(done int) error) error {
 	shared, sharedSums, err := moduleZip("bench.example/shared", "v1.0.0", modText("bench.example/shared"), 600)
 	if err != nil {
 		return err
@@ -100,7 +101,9 @@ func (g *storeGen) fill(n int, progress func(done int)) error {
 			return err
 		}
 		if progress != nil && i%500 == 499 {
-			progress((i + 1) * versionsEach)
+			if err := progress((i + 1) * versionsEach); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

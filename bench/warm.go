@@ -446,15 +446,13 @@ func (b *bench) huge(ctx context.Context) error {
 	b.lab.say("line 10: writing a store of %d versions", hugeVersions)
 	gen := newStoreGen(dir, true)
 	next := hugeVersions / 10
-	err = gen.fill(hugeVersions, func(done int) {
+	err = gen.fill(hugeVersions, func(done int) error {
 		if done >= next {
 			b.lab.say("line 10: %d versions", done)
 			next += hugeVersions / 10
 		}
+		return context.Cause(ctx)
 	})
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
 	if err == nil {
 		err = gen.proveStore()
 	}
