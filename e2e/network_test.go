@@ -3,18 +3,17 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/modsluice/sluice/internal/modtest"
 )
@@ -40,7 +39,7 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		modtest.Need(t, "root, for network namespaces", os.Geteuid() == 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--", os.Args[0], "-test.run", "^TestFaultsOfRealNetworks$", "-test.v")
+		cmd := modtest.Alone(ctx, os.Args[0], "-test.run", "^TestFaultsOfRealNetworks$", "-test.v")
 		cmd.Env = append(os.Environ(), inNamespace+"="+program)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -49,27 +48,28 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		t.Logf("%s", out)
 		return
 	}
-	n := newNetwork(t)
+	n := modtest.NewNetwork(t, "127.0.0.1")
+	n.Address(liveAddr, liarAddr, closedAddr, droppedAddr, dropped6)
+	n.Sh("ip route add unreachable " + nowhereAddr + "/32")
+	n.Filter("ip daddr " + droppedAddr + " drop")
+	n.Filter("ip6 daddr " + dropped6 + " drop")
+	for name, addrs := range map[string][]string{
+		"live": {liveAddr}, "lie": {liarAddr}, "closed": {closedAddr}, "dropped": {droppedAddr}, "nowhere": {nowhereAddr}, "six": {dropped6}, "both": {liveAddr, dropped6},
+	} {
+		n.Name(name+".test", addrs...)
+	}
+	n.Name("live.test.wild.test", closedAddr)
 	w := modtest.New(t)
 	module := w.Add("net.test/m", "v1.0.0", nil)
 	db := w.SumDB("127.0.0.1")
-	listen := func(addr string, h http.Handler) {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := &http.Server{Handler: h}
-		go srv.Serve(ln)
-		t.Cleanup(func() { srv.Close() })
-	}
-	listen(liveAddr+":80", w.Handler())
-	listen("127.0.0.1:80", w.Handler())
-	listen(liarAddr+":80", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	n.Listen(liveAddr+":80", nil, w.Handler())
+	n.Listen("127.0.0.1:80", nil, w.Handler())
+	n.Listen(liarAddr+":80", nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		io.WriteString(w, "<!DOCTYPE html><html><body>Please log in to the network.</body></html>")
 	}))
 	gosumdb := "SLUICE_GOSUMDB=" + db.GOSUMDB(modtest.Serve(t, db).URL)
-	ca := n.inspector(t)
+	ca := inspector(t, n)
 
 	const good = "http://127.0.0.1"
 	c := client(t)
@@ -83,7 +83,7 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		doctor string
 	}{
 		{name: "the name does not exist", bad: "http://nosuch.test", code: "SL-DNS-001"},
-		{name: "the resolver refuses", bad: "http://a.elsewhere.example", code: "SL-DNS-001"},
+		{name: "the resolver refuses", bad: "http://a.elsewhere.invalid", code: "SL-DNS-001"},
 		{name: "the resolver is silent", bad: "http://live.test", dns: droppedAddr, code: "SL-DNS-001", doctor: "broken SL-DNS-004"},
 		{name: "the resolver is not there", bad: "http://live.test", dns: closedAddr, code: "SL-DNS-001", doctor: "broken SL-DNS-004"},
 		{name: "the first name server is silent", bad: "http://live.test", dns: droppedAddr + "\nnameserver 127.0.0.1", doctor: "impaired SL-DNS-004"},
@@ -104,7 +104,7 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		{name: "an own resolver where the system's is silent", bad: "http://live.test", dns: droppedAddr, args: []string{"resolver", "udp://127.0.0.1:53"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n.resolve(t, tt.dns)
+			n.Resolvers(cmp.Or(tt.dns, "127.0.0.1"))
 			config := filepath.Join(t.TempDir(), "sluice.toml")
 			text := ""
 			if len(tt.args) > 0 {
@@ -185,77 +185,12 @@ func examine(t *testing.T, env []string, args ...string) (said, report string) {
 	return said, string(out)
 }
 
-// A network is what the namespace looks like.
-type network struct{ resolv string }
-
-func newNetwork(t *testing.T) *network {
-	n := &network{resolv: filepath.Join(t.TempDir(), "resolv.conf")}
-	n.resolve(t, "")
-	run := func(command string) {
-		t.Helper()
-		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-	}
-	run("mount --make-rprivate / && mount --bind " + n.resolv + " /etc/resolv.conf")
-	run("ip link set lo up")
-	for _, a := range []string{liveAddr, liarAddr, closedAddr, droppedAddr} {
-		run("ip addr add " + a + "/32 dev lo")
-	}
-	run("ip -6 addr add " + dropped6 + "/128 dev lo")
-	run("ip route add unreachable " + nowhereAddr + "/32")
-	run("nft add table inet t && nft 'add chain inet t in { type filter hook input priority 0; }' && " +
-		"nft add rule inet t in ip daddr " + droppedAddr + " drop && nft add rule inet t in ip6 daddr " + dropped6 + " drop")
-	args := []string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file=", "--local=/test/", "--address=/wild.test/" + closedAddr}
-	for name, addr := range map[string]string{"live": liveAddr, "lie": liarAddr, "closed": closedAddr, "dropped": droppedAddr, "nowhere": nowhereAddr, "six": dropped6, "both": liveAddr} {
-		args = append(args, "--host-record="+name+".test,"+addr)
-	}
-	args = append(args, "--host-record=both.test,"+liveAddr+","+dropped6)
-	start(t, "127.0.0.1:53", "dnsmasq", args...)
-	return n
-}
-
-// start runs a server until the test ends, and waits until it listens.
-func start(t *testing.T, addr, name string, args ...string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	log := newLogBuffer()
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s does not listen at %s:\n%s", name, addr, log)
-		}
-	}
-}
-
-// resolve makes dns, or dnsmasq, the system's resolver.
-func (n *network) resolve(t *testing.T, dns string) {
-	if dns == "" {
-		dns = "127.0.0.1"
-	}
-	if err := os.WriteFile(n.resolv, []byte("nameserver "+dns+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // inspector puts a company's TLS inspection before the live server, at its HTTPS
 // port, and a forward proxy that wants a login at port 8081. It returns the file
 // of the authority that signs.
-func (n *network) inspector(t *testing.T) (ca string) {
+func inspector(t *testing.T, n *modtest.Network) (ca string) {
 	dir := t.TempDir()
-	start(t, liveAddr+":443", "mitmdump", "--quiet", "--set", "confdir="+dir, "--mode", "reverse:http://"+liveAddr+":80", "--listen-host", liveAddr, "--listen-port", "443")
-	start(t, "127.0.0.1:8081", "mitmdump", "--quiet", "--set", "confdir="+dir, "--mode", "regular", "--proxyauth", "user:secret", "--listen-host", "127.0.0.1", "--listen-port", "8081")
+	n.Start(liveAddr+":443", "mitmdump", "--quiet", "--set", "confdir="+dir, "--mode", "reverse:http://"+liveAddr+":80", "--listen-host", liveAddr, "--listen-port", "443")
+	n.Start("127.0.0.1:8081", "mitmdump", "--quiet", "--set", "confdir="+dir, "--mode", "regular", "--proxyauth", "user:secret", "--listen-host", "127.0.0.1", "--listen-port", "8081")
 	return filepath.Join(dir, "mitmproxy-ca-cert.pem")
 }

@@ -307,7 +307,7 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 	defer cancel()
 	begin := time.Now()
 	s := &doctor.Subject{
-		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Built: built(),
+		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Root: os.Geteuid() == 0, Built: built(),
 		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
 		GoVersion: func(ctx context.Context) (string, error) {
 			goCmd, err := origin.FindGo(e.getenv("PATH"))

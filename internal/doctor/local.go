@@ -49,6 +49,7 @@ type Subject struct {
 	GoVersion func(ctx context.Context) (string, error)
 	HasGo     bool
 	HasGit    bool
+	Root      bool      // commands are typed by root
 	Built     time.Time // when this program was built; zero if that is not known
 
 	// Environ is what git and ssh run with, Findable reports whether a program is in its
@@ -337,6 +338,9 @@ func (s *Subject) verification() Outcome {
 	}
 	out := s.mean(Warn, finding.VerificationOff, strings.Join(names, ", "), strings.Join(texts, "; "))
 	out.Finding.Changes = changes
+	if names = slices.DeleteFunc(names, func(n string) bool { return n == "GOFLAGS" }); len(names) > 0 && (s.Place == finding.Terminal || s.Place == finding.PowerShell) {
+		out.Finding.Fix = s.unset(names)
+	}
 	return out
 }
 
@@ -609,6 +613,8 @@ func (s *Subject) gomod() Outcome {
 	switch {
 	case s.Project == "":
 		return Outcome{State: NA, Text: "there is no go.mod here, so no module is asked for; --reference asks for one that everybody has"}
+	case s.ProjectErr != nil && strings.Contains(s.ProjectErr.Error(), "invalid: should be v"):
+		return s.mean(Fail, finding.MissingMajorSuffix, s.Project, finding.OneLine(s.ProjectErr.Error(), 300))
 	case s.ProjectErr != nil:
 		return s.mean(Fail, finding.GoModParse, s.Project, finding.OneLine(s.ProjectErr.Error(), 300))
 	case s.Module.Path == "":

@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 	"golang.org/x/mod/sumdb/dirhash"
 
 	"github.com/modsluice/sluice/internal/checksum"
@@ -75,8 +77,16 @@ type trailKey struct{}
 
 // A trail is the hosts that one request led to.
 type trail struct {
-	mu    sync.Mutex // guards hosts
-	hosts []string
+	mu      sync.Mutex // guards the following
+	hosts   []string
+	resumed bool // a request went on where the one before broke off
+}
+
+// broke reports whether the transfer was put together of several.
+func (t *trail) broke() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.resumed
 }
 
 func (t *trail) last() string {
@@ -100,6 +110,7 @@ func (x noting) RoundTrip(r *http.Request) (*http.Response, error) {
 	if t, ok := r.Context().Value(trailKey{}).(*trail); ok {
 		t.mu.Lock()
 		t.hosts = append(t.hosts, r.URL.Host)
+		t.resumed = t.resumed || r.Header.Get("Range") != ""
 		t.mu.Unlock()
 	}
 	begin := time.Now()
@@ -154,6 +165,7 @@ func (s *Subject) mean(state State, code finding.Code, about, text string) Outco
 		f = f.With(finding.StandInModule, s.Module.Path).With(finding.StandInPattern, s.Module.Path)
 		f = f.With(finding.StandInVersion, s.Module.Version)
 	}
+	f.Fix = s.here(f.Fix)
 	return Outcome{State: state, Text: text, Subject: about, Finding: &f}
 }
 
@@ -313,6 +325,9 @@ func (s *Subject) steps(w way) []Check {
 			}
 			if proxy == nil {
 				return Outcome{State: NA, Text: "the way to it is direct"}
+			}
+			if proxy.Hostname() == "http" || proxy.Hostname() == "https" {
+				return Outcome{State: Skip, Because: "settings.forward", Text: "a colon is missing in the URL of the forward proxy"}
 			}
 			port := cmp.Or(proxy.Port(), map[string]string{"http": "80", "https": "443"}[proxy.Scheme], "1080")
 			d := net.Dialer{Timeout: s.Limits.Lookup}
@@ -560,6 +575,9 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 				return Outcome{State: NA, Text: "there is no module to ask it for"}
 			}
 			if _, no := seen[first.ID].Fact().(lacks); no {
+				if kind == goproxy.List {
+					return s.others(ctx, src)
+				}
 				return Outcome{State: NA, Text: "it has not got " + named}
 			}
 			begin := time.Now()
@@ -571,8 +589,20 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 				return wrong(data, t, err)
 			}
 			out := Outcome{State: OK, Text: fmt.Sprintf("%d bytes in %s%s", len(data), short(time.Since(begin)), via(t)), Subject: host}
-			if kind == goproxy.Mod {
+			switch {
+			case kind == goproxy.Mod:
+				if path := modfile.ModulePath(data); path != "" && path != s.Module.Path {
+					return s.renamed(about(t), path)
+				}
 				out.Fact = h1(data)
+			case kind == goproxy.Zip && t.broke():
+				return s.mean(Fail, finding.SourceTruncated, about(t), "the transfer broke off, and came to its end only because it was asked for the rest, which the go command does not do")
+			case kind == goproxy.Zip && len(data) < maxZip: // it is whole
+				sum, err := h1Zip(data)
+				if err != nil {
+					return wrong(data, t, err)
+				}
+				out.Fact = sum
 			}
 			return out
 		}})
@@ -604,6 +634,21 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 	return checks
 }
 
+// others asks a source that has not got the version for the others of the module.
+func (s *Subject) others(ctx context.Context, src Source) Outcome {
+	data, _, err := s.read(ctx, 8<<20, func(ctx context.Context) (*upstream.Answer, error) {
+		return src.From.Get(ctx, goproxy.Request{Kind: goproxy.List, Module: module.Version{Path: s.Module.Path}})
+	})
+	if err != nil {
+		return Outcome{State: NA, Text: "it has not got the module"}
+	}
+	list, err := goproxy.ParseList(data, s.Module.Path)
+	if err != nil || len(list) == 0 {
+		return Outcome{State: NA, Text: "it has no version of the module"}
+	}
+	return Outcome{State: OK, Text: "it has " + plural(len(list), "other version", "other versions"), Fact: has{len(list)}}
+}
+
 // noSums says why no checksums are asked for; nil: they are.
 func (s *Subject) noSums() *Outcome {
 	switch {
@@ -623,6 +668,9 @@ func (s *Subject) askName() string {
 	return goenv.DefaultSumDB
 }
 
+// hashes are what the checksum database says of a module version.
+type hashes struct{ zip, mod string }
+
 // sums asks for checksums over one remote, and proves them.
 func (s *Subject) sums(ctx context.Context, r checksum.Remote, host string) Outcome {
 	begin := time.Now()
@@ -635,11 +683,11 @@ func (s *Subject) sums(ctx context.Context, r checksum.Remote, host string) Outc
 	defer db.Close()
 	t := &trail{}
 	ctx = context.WithValue(ctx, trailKey{}, t)
-	what, proven := "the tree head is signed", ""
+	what, proven := "the tree head is signed", hashes{}
 	if s.Module.Path == "" {
 		_, err = db.Latest(ctx)
 	} else {
-		_, proven, err = db.Sums(ctx, s.Module)
+		proven.zip, proven.mod, err = db.Sums(ctx, s.Module)
 		what = "the checksum of " + s.Module.Path + "@" + s.Module.Version + " is proven"
 	}
 	if err == nil {
@@ -652,7 +700,10 @@ func (s *Subject) sums(ctx context.Context, r checksum.Remote, host string) Outc
 	case errors.Is(err, checksum.ErrUnsupported):
 		return Outcome{State: NA, Text: "it does not mirror " + s.SumDB.Name}
 	case errors.Is(err, checksum.ErrUnknown):
-		return s.mean(Fail, finding.SumDBUnknown, s.Module.Path, text)
+		if _, err := db.Latest(ctx); err != nil { // whatever is there knows nothing at all
+			return s.mean(Fail, finding.SumDBUnreachable, host, "what answers there is no checksum database: "+finding.OneLine(err.Error(), 200))
+		}
+		return s.unlooked(s.mean(Fail, finding.SumDBUnknown, s.Module.Path, text))
 	}
 	return s.mean(Fail, finding.SumDBUnreachable, host, text)
 }
@@ -829,13 +880,16 @@ func (s *Subject) walk(seen Seen) Outcome {
 			}
 			return Outcome{State: Unknown, Text: "the go command would go on to version control, which is not tried here"}
 		case goenv.Off:
+			if i == 0 && s.allCached() {
+				return Outcome{State: OK, Text: "nothing may be downloaded, and the module cache has all that go.mod requires"}
+			}
 			if i == 0 {
 				return s.mean(Fail, finding.ProxyOff, "GOPROXY=off", "nothing may be downloaded")
 			}
 			if len(failed) > 0 {
 				return Outcome{State: Skip, Because: failed[0], Text: "the sources before off are in trouble"}
 			}
-			return s.mean(Fail, finding.NotFound, s.Module.Path, named+" is at none of the sources, and the list ends in off")
+			return s.behind(s.mean(Fail, finding.NotFound, s.Module.Path, named+" is at none of the sources, and the list ends in off"), seen)
 		}
 		answer := seen[id+".answer"]
 		bad := ""
@@ -869,7 +923,7 @@ func (s *Subject) walk(seen Seen) Outcome {
 	case s.Module.Path == "":
 		return Outcome{State: NA, Text: "there is no module to ask for"}
 	}
-	return s.mean(Fail, finding.NotFound, s.Module.Path, named+" is at none of the sources")
+	return s.behind(s.mean(Fail, finding.NotFound, s.Module.Path, named+" is at none of the sources"), seen)
 }
 
 // goneRound is the fix for a source that fails and stops the go command, where one
@@ -926,18 +980,18 @@ func (s *Subject) rowsOfOthers(served int) (ids []string) {
 // verified says whether the checksums of modules can be had over any of the ways.
 func (s *Subject) verified(seen Seen, mirrors, ways []string) Outcome {
 	if o := s.noSums(); o != nil {
-		return *o
+		return *cmp.Or(s.againstGoSum(seen), o)
 	}
 	if len(s.Sources) > 0 && s.Sources[0].Entry.Kind == goenv.Off {
 		return Outcome{State: NA, Text: "nothing may be downloaded"}
 	}
 	var excuses []string
-	by, because, proven := "", "", ""
+	by, because, proven := "", "", hashes{}
 	for _, id := range ways {
 		switch r := seen[id]; {
 		case r.State == OK && by == "":
 			by = r.Group
-			proven, _ = r.Fact().(string)
+			proven, _ = r.Fact().(hashes)
 		case r.State == Fail && r.Code == finding.SumDBUnreachable && slices.Contains(mirrors, id):
 			excuses = append(excuses, id)
 		}
@@ -946,11 +1000,15 @@ func (s *Subject) verified(seen Seen, mirrors, ways []string) Outcome {
 		}
 	}
 	for i := range s.Sources {
-		if r := seen[fmt.Sprintf("source.%d.mod", i+1)]; proven != "" && r.State == OK {
-			if sum, _ := r.Fact().(string); sum != "" && sum != proven {
-				return s.mean(Fail, finding.SumMismatch, r.outcome.Subject, fmt.Sprintf("the .mod of %s@%s is %s, and the checksum database says %s", s.Module.Path, s.Module.Version, sum, proven))
+		for _, x := range []struct{ what, want string }{{"mod", proven.mod}, {"zip", proven.zip}} {
+			r := seen[fmt.Sprintf("source.%d.%s", i+1, x.what)]
+			if sum, _ := r.Fact().(string); x.want != "" && r.State == OK && sum != "" && sum != x.want {
+				return s.mean(Fail, finding.GoSumDBMismatch, r.outcome.Subject, fmt.Sprintf("the .%s of %s@%s is %s, and the checksum database says %s", x.what, s.Module.Path, s.Module.Version, sum, x.want))
 			}
 		}
+	}
+	if out := s.againstGoSum(seen); out != nil {
+		return *out
 	}
 	switch {
 	case by != "":

@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/faults"
@@ -260,7 +261,7 @@ func TestTheFirstFindingIsWhatWasPlanted(t *testing.T) {
 	for fault, want := range map[string]string{
 		"401": "broken SL-SRC-002", "403": "broken SL-SRC-003", "407": "broken SL-FWD-001", "429": "broken SL-SRC-004", "500": "broken SL-SRC-005", "503": "broken SL-SRC-005",
 		"html": "broken SL-SRC-007", "login-redirect": "broken SL-SRC-007", "empty": "broken SL-SRC-009", "reset": "broken SL-NET-003", "redirect-loop": "broken SL-SRC-011",
-		"wrong-info": "broken SL-SRC-008", "wrong-mod": "broken SL-SUM-001", "noise": "broken SL-SRC-008", "garbage": "broken SL-NET-003",
+		"wrong-info": "broken SL-SRC-008", "wrong-mod": "broken SL-SUM-008", "noise": "broken SL-SRC-008", "garbage": "broken SL-NET-003",
 		"redirect=http://source:1/": "broken SL-NET-002", "404-html": "broken SL-SRC-001",
 	} {
 		t.Run(fault, func(t *testing.T) {
@@ -448,6 +449,9 @@ func TestAProblemOfTheMachineIsFound(t *testing.T) {
 		{"no git, which nobody needs", func(s *Subject) { s.HasGit = false }, "well"},
 		{"no git for a private module", func(s *Subject) { s.HasGit, s.NoProxy = false, "doctor.test" }, "broken SL-VCS-001"},
 		{"a go.mod that cannot be read", func(s *Subject) { s.ProjectErr = errors.New("go.mod:3: unknown directive") }, "broken SL-MOD-004"},
+		{"a go.mod with a version that does not fit its path", func(s *Subject) {
+			_, s.ProjectErr = modfile.Parse("go.mod", []byte("module a\n\nrequire doctor.test/m v2.0.0\n"), nil)
+		}, "broken SL-VER-003"},
 		{"a clock before the program was built", func(s *Subject) { s.Built = time.Now().Add(72 * time.Hour) }, "impaired SL-TLS-005"},
 		{"a configuration with a mistake", func(s *Subject) { s.Mistakes = []error{errors.New("listen: no")} }, "broken SL-ENV-002"},
 		{"a forward proxy that is none", func(s *Subject) { s.Getenv = env("HTTPS_PROXY", "http://[::1") }, "broken SL-FWD-002"},

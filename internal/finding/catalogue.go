@@ -246,7 +246,7 @@ var entries = [...]Entry{
 		Mend:  "see who issued it; if that is your company, install its CA certificate",
 		Fix: []string{
 			"curl -sv -o /dev/null URL 2>&1 | grep issuer",
-			"sudo cp FILE /usr/local/share/ca-certificates/ && sudo update-ca-certificates",
+			"sudo cp FILE /usr/local/share/ca-certificates/company.crt && sudo update-ca-certificates",
 		},
 	},
 	{

@@ -62,12 +62,14 @@ type Git struct {
 	root   string // holds one bare repository per Repo
 	cert   tls.Certificate
 	tunnel *gitTunnel
+	host   http.Handler
 	closed chan struct{} // releases those who hang
 
 	mu       sync.Mutex // guards the following
 	repos    map[string]*GitRepo
 	user     string
 	password string
+	pages    bool // user and password are wanted for pages, too
 	requests []string
 	refused  []string
 }
@@ -133,6 +135,7 @@ func GitServer(tb testing.TB) *Git {
 		defer handlers.Done()
 		g.serveHost(w, r)
 	})
+	g.host = host
 	proxySrv := &http.Server{Handler: g.proxy(host), ErrorLog: quiet}
 	hostSrv := &http.Server{Handler: host, ErrorLog: quiet}
 	var servers sync.WaitGroup
@@ -181,8 +184,23 @@ func (g *Git) Environ() []string {
 func (g *Git) RequireAuth(user, password string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.user, g.password = user, password
+	g.user, g.password, g.pages = user, password, true
 }
+
+// RequireGitAuth is RequireAuth for Git's own requests: everybody gets the go-import
+// pages, as of hosts that give them for private repositories, too.
+func (g *Git) RequireGitAuth(user, password string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.user, g.password, g.pages = user, password, false
+}
+
+// Dir is the directory with the bare repositories: team/lib.git below it.
+func (g *Git) Dir() string { return g.root }
+
+// Handler plays GitHost for a listener of one's own, which has a certificate for that
+// name.
+func (g *Git) Handler() http.Handler { return g.host }
 
 // Requests lists what the host was asked so far, as "GET /team/lib.git/info/refs".
 func (g *Git) Requests() []string {
@@ -388,6 +406,9 @@ func (g *Git) serveHost(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.requests = append(g.requests, r.Method+" "+r.URL.RequestURI())
 	user, password := g.user, g.password
+	if !g.pages && r.URL.Query().Get("go-get") == "1" {
+		user = ""
+	}
 	repo := g.repoOf(r.URL.Path)
 	g.mu.Unlock()
 

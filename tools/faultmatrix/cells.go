@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/modsluice/sluice/internal/modtest"
 )
 
 // A cell is one field of the matrix: two clients, one after the other, of a Sluice
@@ -86,7 +88,7 @@ type healthy struct {
 type measure struct{ first, known, firstNoise, knownNoise float64 }
 
 // pair starts Sluice and has the two clients download.
-func (m *matrix) pair(t *scope, f *fault, p position, ch int, pass bool) (first, known run) {
+func (m *matrix) pair(t *modtest.Scope, f *fault, p position, ch int, pass bool) (first, known run) {
 	bad, data := p.bad, filepath.Join(t.TempDir(), "data")
 	c := chains()[ch]
 	update := f != nil && f.update
@@ -121,18 +123,18 @@ func (m *matrix) pair(t *scope, f *fault, p position, ch int, pass bool) (first,
 // thrice more, each time right after a healthy one, and then the median of the
 // differences counts: this machine does other things, too, and is slower for
 // minutes than it was before.
-func (m *matrix) measure(t *scope, c *cell, well measure) error {
+func (m *matrix) measure(t *modtest.Scope, c *cell, well measure) error {
 	for len(c.First) < 4 {
 		if len(c.First) > 0 {
 			if err := m.measureWell(t, c.baseline(), &c.Well); err != nil {
 				return err
 			}
 		}
-		err := scoped(t.ctx, t.dir, func(t *scope) {
+		err := t.Scoped(func(t *modtest.Scope) {
 			first, known := m.pair(t, c.f, c.p, c.ch, c.Pass)
 			c.First, c.Known = append(c.First, first), append(c.Known, known)
 		})
-		if errors.Is(err, errSkipped) {
+		if errors.Is(err, modtest.ErrSkipped) {
 			c.Skipped = err.Error()
 			return nil
 		}
@@ -159,8 +161,8 @@ func (c *cell) onlyLate() bool {
 }
 
 // measureWell measures a healthy pair.
-func (m *matrix) measureWell(t *scope, b baseline, h *healthy) error {
-	return scoped(t.ctx, t.dir, func(t *scope) {
+func (m *matrix) measureWell(t *modtest.Scope, b baseline, h *healthy) error {
+	return t.Scoped(func(t *modtest.Scope) {
 		f := &fault{update: b.update, spec: "none"}
 		first, known := m.pair(t, f, position{warm: b.warm}, b.chain, true)
 		for _, r := range []run{first, known} {
@@ -202,8 +204,8 @@ func bystanders(environ []string, alone bool) (list []*bystander) {
 
 // watch has a bystander download a set with the first of three sources bad; nil
 // for a healthy run.
-func (m *matrix) watch(t *scope, b *bystander, f *fault) (r run, err error) {
-	err = scoped(t.ctx, t.dir, func(t *scope) {
+func (m *matrix) watch(t *modtest.Scope, b *bystander, f *fault) (r run, err error) {
+	err = t.Scoped(func(t *modtest.Scope) {
 		update := f != nil && f.update
 		urls, wrap := m.sources(t, f, 1)
 		list := strings.Join(urls, b.sep)
@@ -212,7 +214,7 @@ func (m *matrix) watch(t *scope, b *bystander, f *fault) (r run, err error) {
 			return
 		}
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		t.must(err)
+		t.Must(err)
 		addr := ln.Addr().String()
 		ln.Close()
 		_, port, _ := net.SplitHostPort(addr)
@@ -244,7 +246,7 @@ func (m *matrix) watch(t *scope, b *bystander, f *fault) (r run, err error) {
 
 // watchAll shows the faults to the bystanders: those that a client may wait for
 // all at once, since waiting disturbs nobody.
-func (m *matrix) watchAll(t *scope, list []*bystander, fs []fault, told func(b *bystander, f *fault, r run)) error {
+func (m *matrix) watchAll(t *modtest.Scope, list []*bystander, fs []fault, told func(b *bystander, f *fault, r run)) error {
 	var mu sync.Mutex // guards the bystanders, and first
 	var first error
 	var wg sync.WaitGroup
@@ -253,7 +255,7 @@ func (m *matrix) watchAll(t *scope, list []*bystander, fs []fault, told func(b *
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
-		case errors.Is(err, errSkipped):
+		case errors.Is(err, modtest.ErrSkipped):
 			b.Skips[f.name] = err.Error()
 		case err != nil && first == nil:
 			first = fmt.Errorf("%s, %s: %w", b.Name, f.name, err)

@@ -2,7 +2,11 @@
 
 package main
 
-import "regexp"
+import (
+	"regexp"
+
+	"github.com/modsluice/sluice/internal/modtest"
+)
 
 // A chain is one spelling of three sources, and what it is served with.
 type chain struct {
@@ -120,11 +124,11 @@ type fault struct {
 	name   string // in the names of cells
 	doc    string
 	kind   kind
-	spec   string                                    // of internal/faults, for a source that serves HTTP
-	wire   func(m *matrix, t *scope, i int) *badWire // else: what stands at the source's address
-	half   bool                                      // of the modules only
-	update bool                                      // the client asks for lists, too
-	waits  bool                                      // a client without a time limit may wait for ever
+	spec   string                                            // of internal/faults, for a source that serves HTTP
+	wire   func(m *matrix, t *modtest.Scope, i int) *badWire // else: what stands at the source's address
+	half   bool                                              // of the modules only
+	update bool                                              // the client asks for lists, too
+	waits  bool                                              // a client without a time limit may wait for ever
 }
 
 func table() []fault {

@@ -45,6 +45,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/modsluice/sluice/internal/modtest"
 )
 
 // again is how many cells are measured between two healthy runs of their kind, so
@@ -132,7 +134,7 @@ func judgeAll(ctx context.Context, o options, progress io.Writer) (rep *report, 
 		return nil, fmt.Errorf("no cell's name matches %q; names are like hang/first/pipe", o.run)
 	}
 	begin := time.Now()
-	err = scoped(ctx, dir, func(t *scope) {
+	err = modtest.Scoped(ctx, dir, func(t *modtest.Scope) {
 		m := newMatrix(t)
 		m.sluice, m.limit, m.timed = o.sluice, o.limit, o.times
 		measured := map[baseline]int{} // cells so far
@@ -140,15 +142,15 @@ func judgeAll(ctx context.Context, o options, progress io.Writer) (rep *report, 
 			b := c.baseline()
 			h := rep.well[b]
 			for n := 0; o.times && c.Pass && (len(h.First) < o.repeat || n == 0 && measured[b]%again == 0 && measured[b] > 0); n++ {
-				t.must(m.measureWell(t, b, h))
+				t.Must(m.measureWell(t, b, h))
 			}
 			if c.Pass {
 				measured[b]++
 			}
-			t.must(m.measure(t, c, rep.measure(b)))
+			t.Must(m.measure(t, c, rep.measure(b)))
 			fmt.Fprintln(progress, c)
 		}
-		t.must(rep.beside(m, t, o, progress))
+		t.Must(rep.beside(m, t, o, progress))
 	})
 	if err != nil {
 		return nil, err
@@ -160,7 +162,7 @@ func judgeAll(ctx context.Context, o options, progress io.Writer) (rep *report, 
 }
 
 // beside shows the faults of the chosen cells to the bystanders.
-func (rep *report) beside(m *matrix, t *scope, o options, progress io.Writer) error {
+func (rep *report) beside(m *matrix, t *modtest.Scope, o options, progress io.Writer) error {
 	rep.Beside = bystanders(o.environ, o.alone)
 	var chosen []fault
 	for _, f := range table() {

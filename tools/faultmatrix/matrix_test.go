@@ -3,8 +3,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -124,12 +122,12 @@ func TestARepeatedRunIsComparedWithTheHealthyOneBesideIt(t *testing.T) {
 }
 
 // testScope is a scope that ends with the test.
-func testScope(t *testing.T, f func(s *scope)) error {
-	return scoped(t.Context(), t.TempDir(), f)
+func testScope(t *testing.T, f func(s *modtest.Scope)) error {
+	return modtest.Scoped(t.Context(), t.TempDir(), f)
 }
 
 func TestTheTapTellsOfWrongBytesAndOfNotFound(t *testing.T) {
-	err := testScope(t, func(s *scope) {
+	err := testScope(t, func(s *modtest.Scope) {
 		m := newMatrix(s)
 		one := m.sets[0][0]
 		for _, tt := range []struct {
@@ -146,11 +144,11 @@ func TestTheTapTellsOfWrongBytesAndOfNotFound(t *testing.T) {
 			{"503", goproxy.Request{Kind: goproxy.Zip, Module: one}.Path(), ""},
 		} {
 			fault, err := faults.Parse(tt.fault)
-			s.must(err)
+			s.Must(err)
 			srv := modtest.Serve(s, faults.Handler(m.world.Handler(), faults.Always(fault)))
 			p := m.tapped(s, srv.URL, nil)
 			resp, err := http.Get(p.url + "/" + tt.path)
-			s.must(err)
+			s.Must(err)
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
 			got := strings.Join(p.take(), "; ")
@@ -161,28 +159,5 @@ func TestTheTapTellsOfWrongBytesAndOfNotFound(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestAScopeEndsWithWhatWentWrongInIt(t *testing.T) {
-	var undone []string
-	err := testScope(t, func(s *scope) {
-		s.Cleanup(func() { undone = append(undone, "first") })
-		s.Cleanup(func() { undone = append(undone, "last") })
-		s.Skipf("no %s", "luck")
-	})
-	if !errors.Is(err, errSkipped) || !strings.Contains(err.Error(), "no luck") {
-		t.Errorf("a scope that was skipped ends with %v", err)
-	}
-	if strings.Join(undone, " ") != "last first" {
-		t.Errorf("undone: %v", undone)
-	}
-	if err := testScope(t, func(s *scope) { s.Errorf("a handler is left") }); err == nil {
-		t.Error("what a server complains about at its end is lost")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := scoped(ctx, t.TempDir(), func(s *scope) { s.must(s.Context().Err()) }); !errors.Is(err, context.Canceled) {
-		t.Errorf("a scope of a run that was stopped ends with %v", err)
 	}
 }

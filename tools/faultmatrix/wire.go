@@ -37,43 +37,43 @@ type badWire struct {
 
 // bound is a loopback socket that nobody listens at: its port stays ours, and
 // connections are refused.
-func bound(t *scope) (fd int, addr string) {
+func bound(t *modtest.Scope) (fd int, addr string) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	t.must(err)
+	t.Must(err)
 	syscall.CloseOnExec(fd)
 	t.Cleanup(func() { syscall.Close(fd) })
-	t.must(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	t.Must(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	sa, err := syscall.Getsockname(fd)
-	t.must(err)
+	t.Must(err)
 	return fd, fmt.Sprintf("127.0.0.1:%d", sa.(*syscall.SockaddrInet4).Port)
 }
 
-func refused(_ *matrix, t *scope, _ int) *badWire {
+func refused(_ *matrix, t *modtest.Scope, _ int) *badWire {
 	_, addr := bound(t)
 	return &badWire{url: "http://" + addr}
 }
 
 // blackHole is a listener whose queue is full and never taken from: the system
 // drops what else would connect.
-func blackHole(_ *matrix, t *scope, _ int) *badWire {
+func blackHole(_ *matrix, t *modtest.Scope, _ int) *badWire {
 	fd, addr := bound(t)
-	t.must(syscall.Listen(fd, 0))
+	t.Must(syscall.Listen(fd, 0))
 	for range 16 {
 		c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
 			return &badWire{url: "http://" + addr}
 		}
-		t.must(err)
+		t.Must(err)
 		t.Cleanup(func() { c.Close() })
 	}
 	t.Skipf("this system takes connections beyond the queue of a listener, so nothing is dropped")
 	return nil
 }
 
-func tlsStalled(_ *matrix, t *scope, _ int) *badWire {
+func tlsStalled(_ *matrix, t *modtest.Scope, _ int) *badWire {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	t.must(err)
-	ctx, stop := context.WithCancel(t.ctx)
+	t.Must(err)
+	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { faults.BlackHole(ctx, ln) })
 	t.Cleanup(func() { stop(); wg.Wait() })
@@ -81,12 +81,12 @@ func tlsStalled(_ *matrix, t *scope, _ int) *badWire {
 }
 
 // tlsUnknownCA has all modules, under a certificate that nobody here vouches for.
-func tlsUnknownCA(m *matrix, t *scope, _ int) *badWire {
+func tlsUnknownCA(m *matrix, t *modtest.Scope, _ int) *badWire {
 	return &badWire{url: modtest.ServeH2TLS(t, m.well()).URL}
 }
 
 // dnsDead is a name whose name server takes questions and never answers.
-func dnsDead(_ *matrix, t *scope, i int) *badWire {
+func dnsDead(_ *matrix, t *modtest.Scope, i int) *badWire {
 	const server = "127.83.76.53"
 	if i == 0 { // one name server does for all names
 		c, err := net.ListenPacket("udp", server+":53")
@@ -108,9 +108,9 @@ func dnsDead(_ *matrix, t *scope, i int) *badWire {
 
 // dnsLying is a name that leads to a machine of somebody else, which has a valid
 // certificate, of its own name.
-func dnsLying(m *matrix, t *scope, i int) *badWire {
+func dnsLying(m *matrix, t *modtest.Scope, i int) *badWire {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	t.must(err)
+	t.Must(err)
 	srv := &http.Server{
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{m.portal}},
 		ErrorLog:  log.New(io.Discard, "", 0),
@@ -134,14 +134,14 @@ func hostName(i int) string { return string(rune('a'+i)) + ".mirror.example.com"
 
 // withFiles is the beginning of a command line whose rest runs in a mount
 // namespace with its own /etc/hosts and /etc/resolv.conf.
-func withFiles(t *scope, hosts, resolv string) []string {
+func withFiles(t *modtest.Scope, hosts, resolv string) []string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"hosts": hosts, "resolv.conf": resolv} {
-		t.must(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+		t.Must(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	wrap := []string{"unshare", "-m", "sh", "-c", `mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/resolv.conf" /etc/resolv.conf && exec "$@"`, dir}
 	args := append(wrap[1:len(wrap):len(wrap)], "true")
-	if out, err := exec.CommandContext(t.ctx, wrap[0], args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), wrap[0], args...).CombinedOutput(); err != nil {
 		t.Skipf("a name that resolves as told needs a mount namespace (root on Linux, with unshare): %v %s", err, strings.TrimSpace(string(out)))
 	}
 	return wrap

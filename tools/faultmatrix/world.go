@@ -63,7 +63,7 @@ type matrix struct {
 	ca     string // file with the authority of portal, which everybody trusts
 }
 
-func newMatrix(t *scope) *matrix {
+func newMatrix(t *modtest.Scope) *matrix {
 	m := &matrix{world: modtest.New(t), sums: map[string][sha256.Size]byte{}, paths: map[string]bool{}}
 	for s := range m.sets {
 		path := func(i int) string { return fmt.Sprintf("example.com/set%d/m%02d", s, i%setSize) }
@@ -85,7 +85,7 @@ func newMatrix(t *scope) *matrix {
 	}
 	for _, mod := range m.world.Modules() {
 		esc, err := module.EscapePath(mod.Path)
-		t.must(err)
+		t.Must(err)
 		m.paths[esc] = true
 		for k, data := range map[goproxy.Kind][]byte{goproxy.Info: m.world.Info(mod), goproxy.Mod: m.world.Mod(mod), goproxy.Zip: m.world.Zip(mod)} {
 			m.sums[goproxy.Request{Kind: k, Module: mod}.Path()] = sha256.Sum256(data)
@@ -99,16 +99,16 @@ func newMatrix(t *scope) *matrix {
 	m.dbURL = srv.URL
 	for _, mod := range m.world.Modules() { // or the database would grow while somebody waits
 		resp, err := srv.Client().Get(srv.URL + "/lookup/" + mod.String())
-		t.must(err)
+		t.Must(err)
 		resp.Body.Close()
 	}
 	m.world.Forget()
 	var ca []byte
 	var err error
 	m.portal, ca, err = newPortal()
-	t.must(err)
+	t.Must(err)
 	m.ca = filepath.Join(t.TempDir(), "ca.pem")
-	t.must(os.WriteFile(m.ca, ca, 0o644))
+	t.Must(os.WriteFile(m.ca, ca, 0o644))
 	return m
 }
 
@@ -124,7 +124,7 @@ func (m *matrix) well() http.Handler { return late(m.world.Handler()) }
 
 // sources serves the three of a cell: the first bad ones misbehave. wrap is what
 // their names need.
-func (m *matrix) sources(t *scope, f *fault, bad int) (urls []string, wrap []string) {
+func (m *matrix) sources(t *modtest.Scope, f *fault, bad int) (urls []string, wrap []string) {
 	for i := range sourceCount {
 		h := m.well()
 		if i < bad && f != nil {
@@ -135,7 +135,7 @@ func (m *matrix) sources(t *scope, f *fault, bad int) (urls []string, wrap []str
 				continue
 			}
 			spec, err := faults.Parse(f.spec)
-			t.must(err)
+			t.Must(err)
 			h = faults.Handler(h, func(r *http.Request) (faults.Fault, bool) { return spec, !f.half || m.even(r) })
 		}
 		urls = append(urls, modtest.Serve(t, h).URL)
@@ -168,7 +168,7 @@ type proxy struct {
 var serving = regexp.MustCompile(`msg=serving url=(http://\S+)`)
 
 // serve starts Sluice on a data directory.
-func (m *matrix) serve(t *scope, data string, urls []string, ch chain, f *fault, wrap []string, args ...string) *proxy {
+func (m *matrix) serve(t *modtest.Scope, data string, urls []string, ch chain, f *fault, wrap []string, args ...string) *proxy {
 	said := new(output)
 	args = slices.Concat(wrap, []string{m.sluice, "serve", "--listen", "127.0.0.1:0", "--data", data,
 		"--proxy", strings.Join(urls, ch.sep), "--failover", ch.failover, "--gosumdb", m.gosumdb(f)}, args)
@@ -189,12 +189,12 @@ func (m *matrix) serve(t *scope, data string, urls []string, ch chain, f *fault,
 }
 
 // start runs a command in a process group that ends with the scope.
-func (m *matrix) start(t *scope, args, env []string, said io.Writer) (end chan struct{}, kill func()) {
+func (m *matrix) start(t *modtest.Scope, args, env []string, said io.Writer) (end chan struct{}, kill func()) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second
-	t.must(cmd.Start())
+	t.Must(cmd.Start())
 	end = make(chan struct{})
 	go func() { defer close(end); cmd.Wait() }()
 	kill = sync.OnceFunc(func() {
@@ -244,9 +244,9 @@ type tap struct {
 	wrong []string
 }
 
-func (m *matrix) tapped(t *scope, target string, kill func()) *proxy {
+func (m *matrix) tapped(t *modtest.Scope, target string, kill func()) *proxy {
 	u, err := url.Parse(target)
-	t.must(err)
+	t.Must(err)
 	p := &proxy{kill: kill, tap: &tap{m: m}}
 	tr := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	t.Cleanup(tr.CloseIdleConnections)
@@ -322,14 +322,14 @@ type run struct {
 // download is one cold client of a set: go mod download with an empty module
 // cache, without a go.sum, verified by the checksum database. An updating one asks
 // for the latest version of some of the modules first.
-func (m *matrix) download(t *scope, goproxy, gosumdb string, set int, update bool, wrap []string) run {
+func (m *matrix) download(t *modtest.Scope, goproxy, gosumdb string, set int, update bool, wrap []string) run {
 	env := modtest.GoEnv(t, goproxy, gosumdb, "SSL_CERT_FILE="+m.ca)
 	dir := t.TempDir()
 	mod := "module app.example.com\n\ngo 1.21\n\nrequire (\n"
 	for _, r := range m.sets[set] {
 		mod += "\t" + r.Path + " " + r.Version + "\n"
 	}
-	t.must(os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod+")\n"), 0o644))
+	t.Must(os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod+")\n"), 0o644))
 	commands := [][]string{{"go", "mod", "download"}}
 	if update {
 		get := []string{"go", "get"}
@@ -340,7 +340,7 @@ func (m *matrix) download(t *scope, goproxy, gosumdb string, set int, update boo
 		}
 		commands = slices.Insert(commands, 0, get)
 	}
-	ctx, cancel := context.WithTimeout(t.ctx, m.limit)
+	ctx, cancel := context.WithTimeout(t.Context(), m.limit)
 	defer cancel()
 	r := run{Passed: true}
 	said := new(output)
@@ -356,20 +356,20 @@ func (m *matrix) download(t *scope, goproxy, gosumdb string, set int, update boo
 			_, ended := errors.AsType[*exec.ExitError](err)
 			r.Passed, r.Hung, r.Said = false, ctx.Err() != nil, said.last(40)
 			if !ended && !r.Hung {
-				t.must(err)
+				t.Must(err)
 			}
 			break
 		}
 	}
 	r.Seconds = time.Since(begin).Seconds()
-	t.must(context.Cause(t.ctx))
+	t.Must(context.Cause(t.Context()))
 	r.Wrong = m.compare(t, modtest.EnvValue(env, "GOMODCACHE"), set, r.Passed)
 	return r
 }
 
 // compare lists the files of a module cache that are not the world's, and after a
 // download that passed also those that are not there.
-func (m *matrix) compare(t *scope, cache string, set int, whole bool) (bad []string) {
+func (m *matrix) compare(t *modtest.Scope, cache string, set int, whole bool) (bad []string) {
 	root := filepath.Join(cache, "cache", "download")
 	there := map[string]bool{}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
@@ -395,7 +395,7 @@ func (m *matrix) compare(t *scope, cache string, set int, whole bool) (bad []str
 		there[path] = true
 		return nil
 	})
-	t.must(err)
+	t.Must(err)
 	for _, mod := range m.sets[set] {
 		path := goproxy.Request{Kind: goproxy.Zip, Module: mod}.Path()
 		if whole && !there[path] {

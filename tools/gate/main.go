@@ -217,6 +217,8 @@ var needs = []struct{ program, pkgs string }{
 	{"nft", "nftables"},
 	{"dnsmasq", "dnsmasq-base"},
 	{"mitmdump", "mitmproxy"},
+	{"squid", "squid"},
+	{"sshd", "openssh-server"},
 	{"gcc", "gcc libc6-dev"}, // for the race detector
 }
 

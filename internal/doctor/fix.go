@@ -1,0 +1,162 @@
+package doctor
+
+import (
+	"archive/zip"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
+
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/goproxy"
+)
+
+// writesEnv is a command that sets a variable of the go command: its quote, name and
+// value.
+var writesEnv = regexp.MustCompile(`^go env -w (')?([A-Z0-9]+)=('?)(.*?)'?$`)
+
+// here makes commands hold on this machine. An environment variable outranks what go
+// env -w writes, so where there is one, it is what has to change; and root has no need
+// of sudo, which containers have not got.
+func (s *Subject) here(fix []string) []string {
+	out := slices.Clone(fix)
+	for i, cmd := range out {
+		if s.Root {
+			out[i] = strings.ReplaceAll(cmd, "sudo ", "")
+		}
+		m := writesEnv.FindStringSubmatch(cmd)
+		if m == nil || s.Settings.Get(m[2]).Layer != goenv.Environ {
+			continue
+		}
+		switch s.Place {
+		case finding.Terminal:
+			out[i] = "export " + strings.TrimPrefix(cmd, "go env -w ")
+		case finding.PowerShell:
+			out[i] = "$env:" + m[2] + " = '" + m[4] + "'"
+		}
+	}
+	return out
+}
+
+// unset are the commands that take variables out of force.
+func (s *Subject) unset(names []string) (fix []string) {
+	for _, name := range names {
+		switch v := s.Settings.Get(name); {
+		case v.Layer == goenv.Environ && s.Place == finding.PowerShell:
+			fix = append(fix, "Remove-Item env:"+name)
+		case v.Layer == goenv.Environ:
+			fix = append(fix, "unset "+name)
+		default:
+			fix = append(fix, "go env -u "+name)
+		}
+	}
+	return fix
+}
+
+// unlooked is the fix of a module that a source has and the checksum database cannot
+// know: it must not be looked up there, and goes on coming from the source.
+func (s *Subject) unlooked(out Outcome) Outcome {
+	patterns := s.Module.Path
+	if s.NoSumDB != "" {
+		patterns = string(s.NoSumDB) + "," + patterns
+	}
+	if goenv.Redact(patterns) != patterns || strings.ContainsAny(patterns, "'\n\\") {
+		return out
+	}
+	out.Finding.Mend = "if it is private, name it in GONOSUMDB; GOPRIVATE would make the go command go past the source, too"
+	out.Finding.Fix = s.here([]string{"go env -w 'GONOSUMDB=" + patterns + "'"})
+	return out
+}
+
+// A has is the Fact of a list: how many versions a source has of a module of which it
+// has not got the version that is required.
+type has struct{ versions int }
+
+// behind is the outcome of a version that no source has, where one has other versions of
+// the module.
+func (s *Subject) behind(out Outcome, seen Seen) Outcome {
+	for i := range s.Sources {
+		row := seen[fmt.Sprintf("source.%d.list", i+1)]
+		h, ok := row.Fact().(has)
+		if !ok {
+			continue
+		}
+		out.Text += fmt.Sprintf("; %s has %s of the module: it lags behind, or this one was deleted or mistyped", row.Group, plural(h.versions, "other version", "other versions"))
+		f := finding.At(finding.SourceServerError, s.Place) // for what another source looks like in this place
+		out.Finding.Mend = "take a version that there is, or a source that has this one"
+		out.Finding.Fix = s.here(append([]string{"go list -m -versions " + s.Module.Path}, f.Fix...))
+		return out
+	}
+	return out
+}
+
+// renamed is the outcome of a module that declares another path than the one that is
+// required.
+func (s *Subject) renamed(about, declares string) Outcome {
+	out := s.mean(Fail, finding.ModulePathMismatch, about, fmt.Sprintf("%s@%s declares its path as %s", s.Module.Path, s.Module.Version, declares))
+	if module.CheckPath(declares) == nil && module.CheckPath(s.Module.Path) == nil {
+		out.Finding.Mend = "require the path that it declares, and import that"
+		out.Finding.Fix = []string{fmt.Sprintf("go mod edit -droprequire=%s -require=%s@%s", s.Module.Path, declares, s.Module.Version)}
+	}
+	return out
+}
+
+// h1Zip is the checksum of a module's zip.
+func h1Zip(data []byte) (string, error) {
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	files := map[string]*zip.File{}
+	for _, f := range z.File {
+		names = append(names, f.Name)
+		files[f.Name] = f
+	}
+	return dirhash.Hash1(names, func(name string) (io.ReadCloser, error) { return files[name].Open() })
+}
+
+// allCached reports whether the module cache has all versions that go.mod requires.
+func (s *Subject) allCached() bool {
+	dir := s.Settings.Get("GOMODCACHE").Value
+	if !filepath.IsAbs(dir) || len(s.Selected) == 0 {
+		return false
+	}
+	for _, m := range s.Selected {
+		at := filepath.Join(dir, "cache", "download", filepath.FromSlash(goproxy.Request{Kind: goproxy.Zip, Module: m}.Path()))
+		for _, name := range []string{at, at + "hash", strings.TrimSuffix(at, "zip") + "mod"} {
+			if _, err := os.Stat(name); err != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// againstGoSum holds the zip that the go command would get, if it was read whole, against
+// go.sum. It is nil where they agree, or that cannot be told.
+func (s *Subject) againstGoSum(seen Seen) *Outcome {
+	want := s.Sums[s.Module]
+	for i := range s.Sources {
+		row := seen[fmt.Sprintf("source.%d.zip", i+1)]
+		sum, _ := row.Fact().(string)
+		if row.State != OK || sum == "" || want == "" {
+			continue
+		}
+		if sum == want {
+			return nil
+		}
+		named := s.Module.Path + "@" + s.Module.Version
+		out := s.mean(Fail, finding.GoSumMismatch, named, fmt.Sprintf("%s is %s at %s, and %s in go.sum", named, sum, row.Group, want))
+		return &out
+	}
+	return nil
+}
