@@ -110,7 +110,7 @@ func TestWhatIsWrongWithAProjectIsFound(t *testing.T) {
 		{"vendor of a workspace", hello + strings.ReplaceAll(vendorOfHello, "-- app/vendor/modules.txt --\n", "-- vendor/modules.txt --\n## workspace\n") + "-- go.work --\ngo 1.24\nuse ./app\n", nil, "", "", ""},
 		{"and one that drifted", hello + "-- vendor/modules.txt --\n## workspace\n-- go.work --\ngo 1.24\nuse ./app\n", nil, "project.vendor fail SL-MOD-002", "example.com/lib@v1.2.0", "go work vendor"},
 
-		{"an older Go, which may not switch", "-- app/go.mod --\nmodule example.com/app\ngo 1.99\n", []string{"GOTOOLCHAIN=local"}, "project.toolchain fail SL-TOOL-002", "go.mod asks for go 1.99, and go1.26.8 is installed, and GOTOOLCHAIN is local", "go env -w GOTOOLCHAIN=auto"},
+		{"an older Go, which may not switch", "-- app/go.mod --\nmodule example.com/app\ngo 1.99\n", []string{"GOTOOLCHAIN=local"}, "project.toolchain fail SL-TOOL-002", "go.mod asks for go 1.99, and go1.26.8 is installed, and GOTOOLCHAIN is local", "export GOTOOLCHAIN=auto"},
 		{"one that is fixed to an older one", "-- app/go.mod --\nmodule example.com/app\ngo 1.25\n", []string{"GOTOOLCHAIN=go1.24.1"}, "project.toolchain fail SL-TOOL-002", "GOTOOLCHAIN is go1.24.1", ""},
 		{"one that may switch", "-- app/go.mod --\nmodule example.com/app\ngo 1.99\n", nil, "", "", ""},
 		{"which nothing verifies", "-- app/go.mod --\nmodule example.com/app\ngo 1.99\n", []string{"GOSUMDB=off"}, "project.toolchain fail SL-TOOL-001", "runs no toolchain that it cannot verify", ""},
