@@ -69,7 +69,8 @@ type Subject struct {
 	// them.
 	PublicRoots func() *x509.CertPool
 
-	census census
+	census  census
+	caFiles []string // that the system's own authorities are in; nil: the usual ones
 }
 
 // Checks lists the checks of a subject, in the order of the way of a module.

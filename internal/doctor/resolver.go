@@ -597,8 +597,7 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 	if len(a.system) > 0 && good < 0 {
 		out := say(finding.ResolversDiffer, a.host, fmt.Sprintf("the go command's own resolver fails (%s), and the system's gives %s", finding.OneLine(name.Text, 120), some(a.system)))
 		if s.Names.GoHasSystem != nil && s.Names.GoHasSystem() {
-			out.Finding.Confidence = finding.Medium
-			out.Text += "; the go command here can ask the system's too"
+			s.netdns(out)
 		}
 		return out
 	}
@@ -640,6 +639,25 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 		return out
 	}
 	return nil
+}
+
+// netdns adds what a go command can do about it that was built to ask the system's
+// resolver too: GODEBUG says when.
+func (s *Subject) netdns(out *Outcome) {
+	debug := s.Getenv("GODEBUG")
+	if i := strings.Index(debug, "netdns=go"); i >= 0 {
+		out.Text += "; GODEBUG=netdns=go keeps the go command from asking the system's"
+	} else {
+		out.Finding.Confidence = finding.Medium // it may ask it by itself
+		out.Text += "; the go command here can ask the system's too"
+	}
+	out.Finding.Mend = "have the go command ask the system; Sluice has its own resolver, so give resolv.conf a server that knows the host"
+	switch s.Place {
+	case finding.Terminal:
+		out.Finding.Fix = []string{"export GODEBUG=netdns=cgo"}
+	case finding.PowerShell:
+		out.Finding.Fix = []string{"$env:GODEBUG = 'netdns=cgo'"}
+	}
 }
 
 // elsewhere is why a name leads to an address that does not serve, where that shows:

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -278,6 +279,9 @@ func TestWhatIsTheMatterWithNameServersIsTold(t *testing.T) {
 		{name: "a short name whose service is down", zones: []*zone{knows("goproxy.corp.example", wrong)}, conf: "search corp.example", chain: "SHORT", want: "broken SL-NET-002"},
 
 		{name: "the system has more to ask", zones: []*zone{{}}, set: func(s *Subject) { s.Names.System = system(right) }, want: "broken SL-DNS-008", text: "the system's gives 127.0.0.1"},
+		{name: "the system has more to ask, and so has the go command", zones: []*zone{{}}, set: func(s *Subject) {
+			s.Names.System, s.Names.GoHasSystem, s.Getenv = system(right), func() bool { return true }, env("GODEBUG", "http2debug=1,netdns=go+1")
+		}, want: "broken SL-DNS-008", text: "GODEBUG=netdns=go keeps the go command from asking"},
 		{name: "the system has no more either", zones: []*zone{{}}, set: func(s *Subject) { s.Names.System = system("") }, want: "broken SL-DNS-001"},
 		{name: "the system has another address, and all is well", zones: []*zone{good()}, set: func(s *Subject) { s.Names.System = system(wrong) }, want: "well"},
 
@@ -307,6 +311,35 @@ func TestWhatIsTheMatterWithNameServersIsTold(t *testing.T) {
 				t.Errorf("one cause is %d findings in\n%s", len(r.Findings), all)
 			}
 		})
+	}
+}
+
+// The fixes of files change what they name, and nothing beside it.
+func TestTheFixesOfFilesOfTheResolverDoWhatTheySay(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	modtest.Need(t, "sh", err == nil)
+	for _, tt := range []struct {
+		code       finding.Code
+		host, file string
+		was, want  string
+	}{
+		{finding.NameServerSilent, "192.0.2.1", "/etc/resolv.conf", "search a.example\nnameserver 192.0.2.1\nnameserver 192.0.2.10\n", "search a.example\nnameserver 192.0.2.10\n"},
+		{finding.HostsFile, "proxy.example.com", "/etc/hosts", "127.0.0.1 localhost proxy.example.com\n10.0.0.1\tproxy.example.com proxy.example.com.corp # x\n::1 localhost\n", "127.0.0.1 localhost\n10.0.0.1 proxy.example.com.corp # x\n::1 localhost\n"},
+		{finding.SearchDomain, "proxy.example.com", "/etc/resolv.conf", "nameserver 192.0.2.1\nsearch a.example\noptions ndots:5\noptions use-vc\n", "nameserver 192.0.2.1\noptions use-vc\n"},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "file")
+		if err := os.WriteFile(file, []byte(tt.was), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fix := finding.At(tt.code, finding.Terminal).With(finding.StandInHost, tt.host).Fix
+		script := strings.NewReplacer(tt.file, file, "/tmp/", dir+"/", "sudo ", "").Replace(strings.Join(fix, "\n"))
+		if out, err := exec.Command(sh, "-c", script).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", script, err, out)
+		}
+		if got, _ := os.ReadFile(file); string(got) != tt.want {
+			t.Errorf("%s: %s made\n%s, want\n%s", tt.code, fix, got, tt.want)
+		}
 	}
 }
 

@@ -242,6 +242,9 @@ func (s *Subject) astray(out Outcome, src Source) Outcome {
 		return out
 	}
 	text := fmt.Sprintf("%s; it goes through the forward proxy %s, since NO_PROXY does not name it", out.Text, proxy.Host)
+	if strings.Contains(s.asGo().no, "/") && !ip.IsValid() {
+		text += "; networks in it count for addresses in a URL, and not for what a name leads to"
+	}
 	out = s.mean(Fail, finding.ForwardProxyBroken, out.Subject, text)
 	out.Finding.Confidence = finding.Medium
 	out.Finding.Mend = "add the host to NO_PROXY"

@@ -169,7 +169,7 @@ func (s *Subject) stranger(w way, host string, x shake, out Outcome) Outcome {
 			out.Finding.Confidence = finding.Medium
 		}
 		for name, value := range map[string]string{"SSL_CERT_FILE": file, "SSL_CERT_DIR": dir} {
-			if roots := usual(); value != "" && roots != nil && w.net.Verify(x.chain, host, roots) == nil {
+			if roots := s.usual(); value != "" && roots != nil && w.net.Verify(x.chain, host, roots) == nil {
 				out.Text += fmt.Sprintf("; %s=%s leads to another one than that of the system, which has it", name, value)
 				out.Subject, out.Finding.Mend, out.Finding.Fix = name, "take the variable away, or have it name the list of the system", []string{"unset " + name}
 				if s.Place == finding.PowerShell {
@@ -234,8 +234,12 @@ func (s *Subject) install(out *Outcome, file string) {
 
 // usual are the authorities of the system's own list, past the variables that name
 // another; nil if there is none at the usual places.
-func usual() *x509.CertPool {
-	for _, name := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"} {
+func (s *Subject) usual() *x509.CertPool {
+	files := s.caFiles
+	if files == nil {
+		files = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}
+	}
+	for _, name := range files {
 		data, err := os.ReadFile(filepath.FromSlash(name))
 		pool := x509.NewCertPool()
 		if err == nil && pool.AppendCertsFromPEM(data) {

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log"
@@ -15,6 +16,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -196,6 +199,34 @@ func TestOneKeyInTheCertificatesOfTwoHostsIsThatOfSomethingBetween(t *testing.T)
 	r := s.want("broken SL-TLS-001")
 	if !slices.ContainsFunc(r.Findings[0].Evidence, func(e string) bool { return strings.HasPrefix(e, "one key is in the certificates") }) || len(r.Findings) != 1 {
 		t.Errorf("%s", r.Text(TextOptions{All: true}))
+	}
+}
+
+func TestAVariableThatLeadsToAnotherListIsNamed(t *testing.T) {
+	world := sign(t, nil, "World CA", asCA)
+	list := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(list, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: world.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		list []string // of the system
+		env  func(string) string
+		want []string // the fix; nil: not that
+	}{
+		{[]string{"nowhere", list}, env("SSL_CERT_FILE", "/srv/own.pem"), []string{"unset SSL_CERT_FILE"}},
+		{[]string{list}, env("SSL_CERT_DIR", "/srv/own"), []string{"unset SSL_CERT_DIR"}},
+		{[]string{"nowhere"}, env("SSL_CERT_FILE", "/srv/own.pem"), nil}, // nobody says that it would help
+		{[]string{list}, variables(), nil},
+	} {
+		s := newScene(t)
+		s.by(&tls.Config{Certificates: []tls.Certificate{chain(sign(t, world, "s", forHosts("source")))}})
+		s.roots = pool(sign(t, nil, "Own CA", asCA))
+		sub := s.subject()
+		sub.Getenv, sub.caFiles, sub.PublicRoots = tt.env, tt.list, func() *x509.CertPool { return pool(world) }
+		r := Run(t.Context(), "", sub.Checks(), time.Minute)
+		if len(r.Findings) != 1 || r.Findings[0].Cause != finding.CauseTLSUnknownCA || slices.Equal(r.Findings[0].Commands, tt.want) != (tt.want != nil) {
+			t.Errorf("%v: %s", tt.want, r.Text(TextOptions{All: true}))
+		}
 	}
 }
 

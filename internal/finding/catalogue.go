@@ -173,8 +173,8 @@ var entries = [...]Entry{
 		Code: HostsFile, Cause: CauseDNSHijackOrPortal, Severity: Fail,
 		Title: "the hosts file leads a module source to another address",
 		Why:   "The address that it has does not serve, and the one that the name servers have does. The hosts file wins over them.",
-		Mend:  "take the line out; in a container look for extra_hosts or --add-host",
-		Fix:   []string{"cp /etc/hosts /tmp/hosts.was && grep -vwF HOST /tmp/hosts.was | sudo tee /etc/hosts"},
+		Mend:  "take the name out of it; in a container look for extra_hosts or --add-host",
+		Fix:   []string{"cp /etc/hosts /tmp/hosts.was && sed -E 's/[[:space:]]HOST([[:space:]]|$)/\\1/g' /tmp/hosts.was | sudo tee /etc/hosts"},
 	},
 	{
 		Code: SearchDomain, Cause: CauseDNSHijackOrPortal, Severity: Fail,
