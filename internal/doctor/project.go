@@ -495,6 +495,16 @@ func (s *Subject) toolchain(p *project, seen Seen) Outcome {
 		return Outcome{State: OK, Text: fmt.Sprintf("%s asks for go %s, and %s", by, need, what)}
 	}
 	text := fmt.Sprintf("%s asks for go %s, and %s", by, need, what)
+	if version.Compare(have.Text, "go1.21") < 0 { // which knows nothing of toolchains
+		if strings.Count(need, ".") < 2 {
+			return Outcome{State: OK, Text: text + ", which tries all the same"}
+		}
+		out := s.mean(Fail, finding.ToolchainTooOld, have.Text, text+", which cannot read such a go line")
+		f := out.Finding.With(finding.StandInVersion, need)
+		f.Mend, f.Fix = "install a newer Go", f.Fix[:1]
+		out.Finding = &f
+		return out
+	}
 	if suffix != "auto" && suffix != "path" {
 		if name == "local" {
 			text += ", and GOTOOLCHAIN is " + from(set)

@@ -169,6 +169,16 @@ func TestTheGoCommandAgreesAboutVendorAndWorkspaces(t *testing.T) {
 	}
 }
 
+func TestAGoBeforeToolchainsTakesWhatItCanRead(t *testing.T) {
+	for line, want := range map[string]string{"1.22": "", "1.22.0": "project.toolchain fail SL-TOOL-002"} {
+		s, _ := onDisk(t, "-- app/go.mod --\nmodule example.com/app\ngo "+line+"\n")
+		s.GoVersion = func(context.Context) (string, error) { return "go1.20.14", nil }
+		if got, r := ofProject(t, s); got != want {
+			t.Errorf("go %s: it is %q, want %q, in\n%s", line, got, want, r.Text(TextOptions{All: true}))
+		}
+	}
+}
+
 func FuzzVendored(f *testing.F) {
 	f.Add("## workspace\n# example.com/lib v1.2.0 => ../lib\n## explicit; go 1.20\nexample.com/lib\n# a => b\n")
 	f.Add("# a v1.0.0 =>\n# \n##\n# a b c")

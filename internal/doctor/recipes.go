@@ -289,8 +289,8 @@ func (p *project) tooOld(tag, what string, switches bool) string {
 	if m[2] == "" { // the newest of that line, whichever it is
 		need = version.Lang(need)
 	}
-	if version.Compare(has, need) >= 0 || version.Compare(has, "go1.21") < 0 && version.Compare(need, "go1.21") < 0 {
-		return "" // Go before 1.21 only notes it
+	if version.Compare(has, need) >= 0 || version.Compare(has, "go1.21") < 0 && strings.Count(p.file.Go.Version, ".") < 2 {
+		return "" // Go before 1.21 only notes it, but for a go line with three numbers, which it cannot read
 	}
 	return fmt.Sprintf("%s%s is older than go %s, which go.mod asks for", what, tag, p.file.Go.Version)
 }

@@ -39,6 +39,7 @@ func TestWhatBreaksModulesInAnImageIsFound(t *testing.T) {
 		{"and taken in again", dockerfile("FROM golang:1.24", "COPY go.mod go.sum ./", "RUN go mod download") + "-- app/.dockerignore --\n**\n!go.*\n", "", "", "", ""},
 		{"vendor is left out, and used", dockerfile("FROM golang:1.24", "COPY . .", "RUN go build -mod=vendor ./...") + vendorOfHello + "-- app/.dockerignore --\nvendor/\n", "", "project.image warn SL-MOD-002", ".dockerignore:1: vendor is left out", "!vendor"},
 		{"an old image", dockerfile("ARG GO=1.22", "FROM golang:${GO}-alpine", "COPY . .", "RUN go build ./..."), "", "project.image warn SL-TOOL-002", "golang:1.22-alpine is older than go 1.24", "FROM golang:1.24"},
+		{"one so old that it does not mind", dockerfile("FROM golang:1.20", "COPY . .", "RUN go build ./..."), "", "", "", ""},
 		{"which may fetch a newer one", dockerfile("FROM golang:1.22", "ENV GOTOOLCHAIN=auto", "COPY . .", "RUN go build ./..."), "", "", "", ""},
 		{"no git", dockerfile("FROM golang:1.24-alpine", "ENV GOPRIVATE=git.corp.example", "COPY go.mod go.sum ./", "RUN go mod download"), corp, "project.image warn SL-BLD-002", "comes by git, which golang:1.24-alpine does not have", "RUN apk add --no-cache git"},
 		{"no git, by another stage", dockerfile("FROM golang:1.24-alpine AS base", "ENV GOPRIVATE=git.corp.example", "FROM base AS build", "COPY go.mod go.sum ./", "RUN go mod download"), corp, "project.image warn SL-BLD-002", "", ""},
