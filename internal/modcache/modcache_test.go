@@ -25,7 +25,7 @@ import (
 
 // A scene is a module cache that a real go command has filled, and its project.
 type scene struct {
-	t     *testing.T
+	t     testing.TB
 	world *modtest.World
 	env   []string
 	dir   string // GOMODCACHE
