@@ -298,11 +298,16 @@ func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Err
 			mistakes = slices.DeleteFunc(slices.Clone(mistakes), func(m config.Error) bool { return m.Key == "proxy" })
 		}
 	}
-	return e.examineChain(ctx, l, settings, mistakes, chain, p, doh, ref)
+	return e.examineChain(ctx, l, settings, mistakes, chain, p, doh, func(s *doctor.Subject) []doctor.Check {
+		if s.Module.Path == "" && s.Project == "" && ref {
+			s.Module = reference
+		}
+		return s.Checks()
+	})
 }
 
-// examineChain makes the checks of doctor for a chain of sources.
-func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goenv.Settings, mistakes config.Errors, chain goenv.List, p patience, doh resolverFlag, ref bool) (*doctor.Report, error) {
+// examineChain makes checks for a chain of sources.
+func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goenv.Settings, mistakes config.Errors, chain goenv.List, p patience, doh resolverFlag, of func(*doctor.Subject) []doctor.Check) (*doctor.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.all)
 	defer cancel()
 	begin := time.Now()
@@ -356,14 +361,12 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 		r := explain.Text(text)
 		return r.Code, r.Line
 	}
-	if s.Module.Path == "" && s.Project == "" && ref {
-		s.Module = reference
-	}
+	checks := of(s)
 	subject := "GOPROXY=" + chain.Redacted()
 	if s.Module.Path != "" {
 		subject += ", " + s.Module.Path + "@" + s.Module.Version
 	}
-	r := doctor.Run(ctx, subject, s.Checks(), p.all-time.Since(begin))
+	r := doctor.Run(ctx, subject, checks, p.all-time.Since(begin))
 	return &r, nil
 }
 

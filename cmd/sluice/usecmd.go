@@ -329,7 +329,12 @@ func (e *env) probe(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 	if !slices.ContainsFunc(list, func(x goenv.Entry) bool { return x.Kind == goenv.HTTP || x.Kind == goenv.File }) {
 		return nil
 	}
-	r, err := e.examineChain(ctx, l, settings, nil, list, patient, resolverFlag{}, true)
+	r, err := e.examineChain(ctx, l, settings, nil, list, patient, resolverFlag{}, func(s *doctor.Subject) []doctor.Check {
+		if s.Module.Path == "" {
+			s.Module = reference
+		}
+		return s.SourceChecks()
+	})
 	if ctx.Err() != nil {
 		e.say("nothing was changed")
 		return context.Cause(ctx)

@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
@@ -105,5 +107,27 @@ func TestASourceThatStopsTheGoCommandIsGoneRoundWhereOneBehindItServes(t *testin
 		if len(f.Changes) > 0 {
 			t.Errorf("%s is in the environment, and %+v would change the file", chain, f.Changes)
 		}
+	}
+}
+
+func TestTheChecksOfSourcesAskTheSourcesAloneWhateverTheSettingsSay(t *testing.T) {
+	s := newScene(t)
+	sub := s.subject()
+	sub.Mistakes = []error{errors.New("GOPROXY is no list")}
+	r := Run(t.Context(), "", sub.SourceChecks(), time.Minute)
+	for _, row := range r.Rows {
+		if !strings.HasPrefix(row.ID, "source.1.") {
+			t.Errorf("%s was checked", row.ID)
+		}
+		if !row.State.well() {
+			t.Errorf("%s is %s: %s", row.ID, row.State, row.Text)
+		}
+	}
+	if len(r.Rows) < 5 || s.hosts["sums"] {
+		t.Errorf("%d rows; the database was asked: %v", len(r.Rows), s.hosts["sums"])
+	}
+	s.source.Stop()
+	if r := Run(t.Context(), "", s.subject().SourceChecks(), time.Minute); r.Verdict != Broken || r.Findings[0].Code != finding.SourceRefused {
+		t.Errorf("a source that is down: %s", r.Sentence)
 	}
 }

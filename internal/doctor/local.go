@@ -102,6 +102,20 @@ func (s *Subject) Checks() []Check {
 	return slices.Concat(checks, s.supply(), s.privateChecks())
 }
 
+// SourceChecks lists those checks that say whether each source answers as a module proxy,
+// whatever the settings say at present. No checksum database is asked.
+func (s *Subject) SourceChecks() []Check {
+	checks := slices.DeleteFunc(s.supply(), func(c Check) bool {
+		return !strings.HasPrefix(c.ID, "source.") || strings.HasSuffix(c.ID, ".sumdb")
+	})
+	other := func(id string) bool { return !slices.ContainsFunc(checks, func(c Check) bool { return c.ID == id }) }
+	for i := range checks {
+		c := &checks[i]
+		c.Needs, c.After = slices.DeleteFunc(slices.Clone(c.Needs), other), slices.DeleteFunc(slices.Clone(c.After), other)
+	}
+	return checks
+}
+
 // SettingsChanges are the fixes of settings that need no check but that of the settings.
 func SettingsChanges(settings *goenv.Settings) []finding.Change {
 	s := &Subject{Settings: settings}
