@@ -48,7 +48,7 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 		t.Logf("%s", out)
 		return
 	}
-	n := modtest.NewNetwork(t, "127.0.0.1")
+	n := modtest.NewNetwork(t, "127.0.0.1", "--address=/wild.test/"+closedAddr)
 	n.Address(liveAddr, liarAddr, closedAddr, droppedAddr, dropped6)
 	n.Sh("ip route add unreachable " + nowhereAddr + "/32")
 	n.Filter("ip daddr " + droppedAddr + " drop")
@@ -58,7 +58,6 @@ func TestFaultsOfRealNetworks(t *testing.T) {
 	} {
 		n.Name(name+".test", addrs...)
 	}
-	n.Name("live.test.wild.test", closedAddr)
 	w := modtest.New(t)
 	module := w.Add("net.test/m", "v1.0.0", nil)
 	db := w.SumDB("127.0.0.1")

@@ -117,6 +117,7 @@ func (s *Subject) privateChecks() (checks []Check) {
 // soften makes a failure about what is here already a warning: the builds that this
 // go.mod needs do not go there.
 func (p *private) soften(out Outcome) Outcome {
+	out = p.swept(out)
 	switch {
 	case out.State != Fail:
 	case p.cached:
@@ -126,6 +127,25 @@ func (p *private) soften(out Outcome) Outcome {
 		out.State = Warn
 		out.Text += "; the vendor directory has what is built"
 	}
+	return out
+}
+
+// swept is the outcome of a failure that the module met only since a pattern for all the
+// world leads past the proxies: that is the cause.
+func (p *private) swept(out Outcome) Outcome {
+	glob := p.s.NoProxy.Which(p.path)
+	if out.State != Fail || broad(goenv.Patterns(glob)) == "" {
+		return out
+	}
+	name := "GONOPROXY"
+	if p.s.Settings.Get(name).Where == "follows GOPRIVATE" {
+		name = "GOPRIVATE"
+	}
+	out = p.s.mean(Fail, finding.VerificationOff, name, fmt.Sprintf("%s has the pattern %s, so %s is fetched past the proxies, which fails: %s", name, glob, p.path, out.Text))
+	if p.s.Place == finding.Terminal || p.s.Place == finding.PowerShell {
+		out.Finding.Fix = p.s.unset([]string{name})
+	}
+	out.Explains = []string{"settings.verification"}
 	return out
 }
 
@@ -303,6 +323,9 @@ func (p *private) page(ctx context.Context, n, bare *upstream.Net, seen Seen) Ou
 		}
 		if upstream.IsGuard(err) {
 			return Outcome{State: NA, Text: "the page redirects to another host of this network, which no setting names, and is not followed"}
+		}
+		if out := p.s.failed(err, p.host); out.Finding.Code == finding.SourceBadStatus && strings.Contains(out.Text, "redirected from https to http") {
+			return p.mean(finding.InsecureScheme, out.Text)
 		}
 		return p.s.astray(p.s.failed(err, p.host), Source{Net: n, URL: &url.URL{Scheme: "https", Host: p.host}})
 	}

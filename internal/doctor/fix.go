@@ -72,7 +72,7 @@ func (s *Subject) unlooked(out Outcome) Outcome {
 		return out
 	}
 	out.Finding.Mend = "if it is private, name it in GONOSUMDB; GOPRIVATE would make the go command go past the source, too"
-	out.Finding.Fix = s.here([]string{"go env -w 'GONOSUMDB=" + patterns + "'"})
+	out.Finding.Fix = []string{"go env -w 'GONOSUMDB=" + patterns + "'"}
 	return out
 }
 
@@ -92,7 +92,7 @@ func (s *Subject) behind(out Outcome, seen Seen) Outcome {
 		out.Text += fmt.Sprintf("; %s has %s of the module: it lags behind, or this one was deleted or mistyped", row.Group, plural(h.versions, "other version", "other versions"))
 		f := finding.At(finding.SourceServerError, s.Place) // for what another source looks like in this place
 		out.Finding.Mend = "take a version that there is, or a source that has this one"
-		out.Finding.Fix = s.here(append([]string{"go list -m -versions " + s.Module.Path}, f.Fix...))
+		out.Finding.Fix = append([]string{"go list -m -versions " + s.Module.Path}, f.Fix...)
 		return out
 	}
 	return out

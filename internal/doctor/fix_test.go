@@ -89,10 +89,9 @@ func TestRootIsToldOfNoSudo(t *testing.T) {
 	for _, root := range []bool{true, false} {
 		s := newScene(t)
 		sub := s.subject()
-		sub.Root = root
-		out := sub.mean(Fail, finding.SourceTLSUnknownCA, "source", "")
-		if got := strings.Contains(strings.Join(out.Finding.Fix, "\n"), "sudo "); got == root {
-			t.Errorf("root: %v, and the fix is %q", root, out.Finding.Fix)
+		sub.Root, sub.HasGit, sub.NoProxy = root, false, "doctor.test"
+		if got := strings.Join(commands(t, sub, "broken SL-VCS-001"), "\n"); strings.Contains(got, "sudo ") == root {
+			t.Errorf("root: %v, and the fix is %q", root, got)
 		}
 	}
 }
@@ -202,7 +201,7 @@ func TestAModuleThatDeclaresAnotherPathIsRequiredByThat(t *testing.T) {
 }
 
 func TestNothingHasToBeDownloadedThatIsInTheCache(t *testing.T) {
-	for _, lacks := range []string{"", "zip", "ziphash", "mod"} {
+	for _, lacks := range []string{"", "zip", "mod"} {
 		s := newScene(t)
 		s.chain = "off"
 		sub := s.subject()

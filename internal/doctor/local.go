@@ -99,7 +99,20 @@ func (s *Subject) Checks() []Check {
 	machine("disk", "disk", func(context.Context) Outcome { return s.disk() })
 	checks = append(checks, Check{ID: "project.gomod", Group: "Project", Title: "go.mod", Run: func(context.Context, Seen) Outcome { return s.gomod() }})
 	checks = append(checks, s.projectChecks()...)
-	return slices.Concat(checks, s.supply(), s.privateChecks())
+	checks = slices.Concat(checks, s.supply(), s.privateChecks())
+	for i := range checks {
+		run := checks[i].Run
+		checks[i].Run = func(ctx context.Context, seen Seen) Outcome {
+			out := run(ctx, seen)
+			if out.Finding != nil {
+				f := *out.Finding
+				f.Fix = s.here(f.Fix)
+				out.Finding = &f
+			}
+			return out
+		}
+	}
+	return checks
 }
 
 // SourceChecks lists those checks that say whether each source answers as a module proxy,

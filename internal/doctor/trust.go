@@ -193,9 +193,10 @@ func (s *Subject) stranger(w way, host string, x shake, out Outcome) Outcome {
 		}
 		out.Text += inspector(issuer)
 	}
-	if out.Finding.Code == finding.SourceTLSUnknownCA {
-		s.install(&out, file)
+	if out.Finding.Code != finding.SourceTLSUnknownCA {
+		return out // where nobody is trusted, that nobody trusts it says nothing
 	}
+	s.install(&out, file)
 	out.Fact = signed{host, issuer, sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
 	return out
 }
@@ -225,7 +226,7 @@ func (s *Subject) install(out *Outcome, file string) {
 	default:
 		for _, a := range anchors {
 			if info, err := os.Stat(a.dir); err == nil && info.IsDir() {
-				out.Finding.Fix = append(look, fmt.Sprintf("sudo cp FILE %s/ && sudo %s", a.dir, a.update))
+				out.Finding.Fix = append(look, fmt.Sprintf("sudo cp FILE %s/company.crt && sudo %s", a.dir, a.update))
 				return
 			}
 		}

@@ -303,7 +303,7 @@ var entries = [...]Entry{
 		Title: "TLS connections that name this module source are cut",
 		Why:   "The same address answers as long as another name, or none, is asked for: a filter on the way looks at the name.",
 		Mend:  "take a mirror of another name, or a forward proxy that may reach it",
-		Fix:   []string{"go env -w GOPROXY=https://proxy.example.com,direct", "export HTTPS_PROXY=http://proxy.example.com:3128"},
+		Fix:   []string{"go env -w GOPROXY=https://proxy.example.com,direct"},
 	},
 	{
 		Code: ForwardProxyLogin, Cause: CauseHTTPProxy407, Severity: Fail,

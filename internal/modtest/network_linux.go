@@ -37,10 +37,12 @@ const startServer = time.Minute
 // top-level domain is refused.
 type Network struct {
 	Queries string // the file that dnsmasq writes its log into
+	Options string // of resolv.conf, from the next Resolvers on
 
 	t      testing.TB
 	dir    string
-	at     string // of the first name server
+	args   []string // more of dnsmasq's
+	at     string   // of the first name server
 	dns    []*exec.Cmd
 	resolv string
 
@@ -49,10 +51,11 @@ type Network struct {
 }
 
 // NewNetwork makes the network of the namespaces that Alone made: the loopback
-// interface, and a name server at the address resolver, which is the system's.
-func NewNetwork(t testing.TB, resolver string) *Network {
+// interface, and a name server at the address resolver, which is the system's. The
+// name server gets the arguments of dnsmasq, too.
+func NewNetwork(t testing.TB, resolver string, args ...string) *Network {
 	t.Helper()
-	n := &Network{t: t, dir: t.TempDir(), names: map[string][]string{}}
+	n := &Network{Options: "timeout:1 attempts:1", args: args, t: t, dir: t.TempDir(), names: map[string][]string{}}
 	n.Queries, n.resolv = filepath.Join(n.dir, "queries"), filepath.Join(n.dir, "resolv.conf")
 	n.Resolvers(resolver)
 	n.write("hosts", "127.0.0.1 localhost\n::1 localhost\n")
@@ -69,9 +72,9 @@ func NewNetwork(t testing.TB, resolver string) *Network {
 // serveNames starts a name server at an address.
 func (n *Network) serveNames(addr string) {
 	n.t.Helper()
-	n.dns = append(n.dns, n.Start(net.JoinHostPort(addr, "53"), "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--addn-hosts="+filepath.Join(n.dir, "names"),
-		"--listen-address="+addr, "--bind-interfaces", "--user=root", "--pid-file=", "--log-queries", "--log-facility="+n.Queries,
-		"--local=/test/", "--local=/example/", "--local=/com/", "--local=/org/", "--local=/net/", "--local=/internal/"))
+	n.dns = append(n.dns, n.Start(net.JoinHostPort(addr, "53"), "dnsmasq", append([]string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--addn-hosts=" + filepath.Join(n.dir, "names"),
+		"--listen-address=" + addr, "--bind-interfaces", "--user=root", "--pid-file=", "--log-queries", "--log-facility=" + n.Queries,
+		"--local=/test/", "--local=/example/", "--local=/com/", "--local=/org/", "--local=/net/", "--local=/internal/"}, n.args...)...))
 }
 
 func (n *Network) write(name, text string) {
@@ -97,7 +100,7 @@ func (n *Network) Resolvers(addrs ...string) {
 	for _, a := range addrs {
 		text += "nameserver " + a + "\n"
 	}
-	n.write("resolv.conf", text+"options timeout:2 attempts:1\n")
+	n.write("resolv.conf", text+"options "+n.Options+"\n")
 }
 
 // Hosts adds lines to /etc/hosts; "" takes all away that were added.

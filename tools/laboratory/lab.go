@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/goenv"
@@ -86,6 +88,8 @@ type lab struct {
 // newLab makes a network in which all is well.
 func newLab(t *modtest.Scope, program string) *lab {
 	l := &lab{Scope: t, program: program, net: modtest.NewNetwork(t, resolver), world: modtest.New(t)}
+	l.net.Options = "timeout:2 attempts:1" // as long as doctor waits
+	l.net.Resolvers(resolver)
 	l.net.Sh("ip link add out type veth peer name far && ip link set far up && ip link set out arp off && ip addr add " + hereAddr + "/24 dev out && ip link set out up && ip route add default dev out")
 	l.net.Sh(fmt.Sprintf("nft 'add set inet net seen4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }; add set inet net seen6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }; "+
 		"add chain inet net count { type filter hook output priority -200; }; "+
@@ -325,6 +329,16 @@ func (l *lab) named() (names, addrs []string) {
 		if slices.Contains([]string{"HTTP_PROXY", "HTTPS_PROXY"}, strings.ToUpper(k)) {
 			if u, err := url.Parse(v); err == nil {
 				add(u.Host)
+			}
+		}
+	}
+	mod, err := os.ReadFile(filepath.Join(l.project, "go.mod"))
+	l.Must(err)
+	if f, err := modfile.ParseLax("go.mod", mod, nil); err == nil {
+		for _, r := range f.Require {
+			if module.MatchPrefixPatterns(cmp.Or(values["GONOPROXY"], values["GOPRIVATE"]), r.Mod.Path) {
+				host, _, _ := strings.Cut(r.Mod.Path, "/")
+				add(host)
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func settings() []scenario {
 			l.spoilt("503")
 			l.source("https://" + badHost + ",https://" + proxyHost)
 		}},
-		{name: "b4-private-too-much", rows: "B4 B5", title: "GOPRIVATE has * : everything goes past the proxies, unverified", planted: one(finding.VerificationOff), comes: true, check: "true", set: func(l *lab) {
+		{name: "b4-private-too-much", rows: "B4 B5", title: "GOPRIVATE has * : everything goes past the proxies, unverified", planted: one(finding.VerificationOff), verdict: doctor.Broken, set: func(l *lab) {
 			well(l)
 			l.goenv("GOPRIVATE", "*")
 		}},
@@ -170,27 +170,26 @@ func doubles() []scenario {
 		}, fixes: byHand(finding.ForwardProxyLogin, "user and password are put before the host in HTTPS_PROXY", func(l *lab) {
 			l.env["HTTPS_PROXY"] = "http://" + login + gateHost + ":3128"
 		}), fill: map[string]string{"FILE": "$LAB/company.crt"}},
-		{name: "d-resolver-and-sumdb-off", rows: "A3 B5", title: "the resolver is silent; and GOSUMDB=off", planted: []finding.Code{finding.SourceDNS, finding.VerificationOff}, set: func(l *lab) {
+		{name: "d-resolver-and-sumdb-off", rows: "A3 B5", title: "the resolver is silent; and GOSUMDB=off", planted: []finding.Code{finding.NameServerSilent, finding.VerificationOff}, set: func(l *lab) {
 			l.bad(l.world.Handler())
 			l.net.Address("198.51.100.54")
 			l.net.Filter("ip daddr 198.51.100.54 drop")
 			l.net.Resolvers("198.51.100.54")
 			l.goenv("GOSUMDB", "off")
 		}, fixes: map[finding.Code]hand{
-			finding.SourceDNS:       {"/etc/resolv.conf names a resolver that answers", resolveWell},
-			finding.VerificationOff: {"GOSUMDB is as it was (here: the laboratory's own database)", func(l *lab) { l.goenv("GOSUMDB", l.db.GOSUMDB("")) }},
+			finding.NameServerSilent: {"/etc/resolv.conf names a resolver that answers", resolveWell},
+			finding.VerificationOff:  {"GOSUMDB is as it was (here: the laboratory's own database)", func(l *lab) { l.goenv("GOSUMDB", l.db.GOSUMDB("")) }},
 		}},
 		{name: "d-malformed-and-dead", rows: "B2 A2", title: "GOPROXY lacks a colon, and nobody listens at the source that it means", planted: []finding.Code{finding.GoEnvMalformed, finding.SourceRefused}, set: func(l *lab) {
 			l.source("https//" + badHost)
 		}},
-		{name: "d-damaged-and-throttled", rows: "A14 A13", title: "the zip in the cache has rotted, and the source answers 429", planted: []finding.Code{finding.CacheDamaged, finding.SourceThrottled}, set: func(l *lab) {
-			stop := l.bad(l.world.Handler())
+		{name: "d-damaged-and-hidden", rows: "A14 B1", title: "the zip in the cache has rotted, and GOPROXY in the environment hides what go env -w has", planted: []finding.Code{finding.CacheDamaged, finding.GoEnvHidden}, set: func(l *lab) {
+			l.bad(l.world.Handler())
 			l.seen()
-			stop()
 			l.Must(os.RemoveAll(filepath.Join(l.home, "go/pkg/mod/example.org")))
 			l.Must(os.Truncate(l.cached(".zip"), 100))
-			l.spoilt("429")
-		}, fixes: elsewhere(finding.SourceThrottled)},
+			l.env["GOPROXY"] = "https://" + proxyHost
+		}},
 		{name: "d-source-and-database", rows: "A2 A16", title: "nobody listens at the source, and packets to the checksum database are dropped", planted: one(finding.SourceRefused), set: func(l *lab) {
 			l.net.Filter("ip daddr " + sumAddr + " drop")
 		}, beside: []finding.Code{finding.SumDBUnreachable}},

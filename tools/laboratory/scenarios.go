@@ -80,23 +80,23 @@ func networks() []scenario {
 			fixes: byHand(finding.SourceDNS, "the name is put into the name server", well)},
 		{name: "a3-refused", rows: "A3", title: "the resolver refuses the question", planted: one(finding.SourceDNS), set: func(l *lab) { l.source("https://goproxy.example.invalid") },
 			fixes: elsewhere(finding.SourceDNS)},
-		{name: "a3-silent", rows: "A3", title: "the resolver does not answer", planted: one(finding.SourceDNS), set: func(l *lab) {
+		{name: "a3-silent", rows: "A3", title: "the resolver does not answer", planted: one(finding.NameServerSilent), set: func(l *lab) {
 			well(l)
 			l.net.Address("198.51.100.54")
 			l.net.Filter("ip daddr 198.51.100.54 drop")
 			l.net.Resolvers("198.51.100.54")
-		}, fixes: byHand(finding.SourceDNS, "/etc/resolv.conf names a resolver that answers", resolveWell)},
-		{name: "a3-not-there", rows: "A3", title: "nobody listens where the resolver should be", planted: one(finding.SourceDNS), set: func(l *lab) {
+		}, fixes: byHand(finding.NameServerSilent, "/etc/resolv.conf names a resolver that answers", resolveWell)},
+		{name: "a3-not-there", rows: "A3", title: "nobody listens where the resolver should be", planted: one(finding.NameServerSilent), set: func(l *lab) {
 			well(l)
 			l.net.Address("198.51.100.55")
 			l.net.Resolvers("198.51.100.55")
-		}, fixes: byHand(finding.SourceDNS, "/etc/resolv.conf names a resolver that is there", resolveWell)},
-		{name: "a3-no-resolver", rows: "A3", title: "/etc/resolv.conf names no resolver, as in a bare container", planted: one(finding.SourceDNS), set: func(l *lab) { well(l); l.net.Resolvers() },
-			fixes: byHand(finding.SourceDNS, "/etc/resolv.conf names a resolver", resolveWell)},
-		{name: "a4-hosts-file", rows: "A4", title: "a line of the hosts file leads the source's name to 127.0.0.1", planted: one(finding.DNSHijackOrPortal), set: func(l *lab) {
+		}, fixes: byHand(finding.NameServerSilent, "/etc/resolv.conf names a resolver that is there", resolveWell)},
+		{name: "a3-no-resolver", rows: "A3", title: "/etc/resolv.conf names no resolver, as in a bare container", planted: one(finding.NameServerSilent), set: func(l *lab) { well(l); l.net.Resolvers() },
+			fixes: byHand(finding.NameServerSilent, "/etc/resolv.conf names a resolver", resolveWell)},
+		{name: "a4-hosts-file", rows: "A4", title: "a line of the hosts file leads the source's name to 127.0.0.1", planted: one(finding.HostsFile), set: func(l *lab) {
 			well(l)
 			l.net.Hosts("127.0.0.1 " + badHost + "\n")
-		}, fixes: byHand(finding.DNSHijackOrPortal, "the line of the hosts file is taken away", func(l *lab) { l.net.Hosts("") })},
+		}},
 		{name: "a4-sinkhole", rows: "A4", title: "a filter's resolver leads the source's name to 0.0.0.0", planted: one(finding.DNSHijackOrPortal), set: func(l *lab) {
 			well(l)
 			l.net.Name(badHost, "0.0.0.0")
@@ -246,8 +246,8 @@ func encryption() []scenario {
 			wg.Go(func() { faults.BlackHole(ctx, ln) })
 			l.Cleanup(func() { stop(); wg.Wait() })
 		}, fixes: elsewhere(finding.SourceTLSHandshake)},
-		{name: "a8-name-filter", rows: "A8", title: "a filter resets connections whose ClientHello has the source's name", planted: one(finding.SourceTLSHandshake),
-			set: func(l *lab) { l.box(named, true) }, fixes: elsewhere(finding.SourceTLSHandshake)},
+		{name: "a8-name-filter", rows: "A8", title: "a filter resets connections whose ClientHello has the source's name", planted: one(finding.NameFiltered),
+			set: func(l *lab) { l.box(named, true) }},
 		{name: "a8-large-hello", rows: "A8", title: "a box drops ClientHellos that do not fit into one packet", planted: one(finding.SourceTLSHandshake),
 			set: func(l *lab) { l.box(func(hello []byte) bool { return len(hello) < 1300 }, false) }},
 	}
