@@ -39,14 +39,23 @@ type narrow struct {
 	asked  []string   // the Range of each request; "" for none
 	sent   int64
 	active int
-	most   int // at a time
+	since  time.Time // of active
+	most   int       // at a time
+}
+
+// change counts an answer that begins, or one that ends. What lasts no time at all,
+// since the one has not noticed yet what the other made room for, does not count.
+func (s *narrow) change(by int) {
+	if now := time.Now(); now.After(s.since) {
+		s.most, s.since = max(s.most, s.active), now
+	}
+	s.active += by
 }
 
 func (s *narrow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.asked = append(s.asked, r.Header.Get("Range"))
-	s.active++
-	s.most = max(s.most, s.active)
+	s.change(1)
 	etag := `"one"`
 	if s.etag != nil {
 		etag = s.etag()
@@ -55,7 +64,7 @@ func (s *narrow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
-		s.active--
+		s.change(-1)
 		s.mu.Unlock()
 	}()
 	w.Header().Set("ETag", etag)
@@ -117,7 +126,8 @@ func (s *narrow) cut(w http.ResponseWriter, r *http.Request, after <-chan time.T
 func (s *narrow) state() (active, most int, twice int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	most, s.most = s.most, s.active
+	s.change(0)
+	most, s.most = s.most, 0
 	return s.active, most, s.sent - int64(len(s.data))
 }
 
