@@ -350,6 +350,7 @@ func TestSSHIsTriedWithoutAskingAndToldApart(t *testing.T) {
 		{"gone", func(*corner) {}, "repository fail SL-VCS-005", "Repository not found"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
+			t.Setenv("TMPDIR", t.TempDir()) // what is left there is nobody else's
 			c := newCorner(t)
 			c.dotGit()
 			c.file("mode", tt.mode, 0o600)
