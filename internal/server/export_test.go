@@ -23,3 +23,9 @@ func ParseHead(b []byte) (method, path string, n int, whole bool) {
 	}
 	return method, h.path, n, what != beginsPart
 }
+
+// OpenWires is how many connections s holds.
+func OpenWires(s *Server) (n int) {
+	s.wires.Range(func(any, any) bool { n++; return true })
+	return n
+}

@@ -26,23 +26,18 @@ func parseHead(b []byte) (h head, n int, what begins) {
 	}
 	n = bytes.Index(b, []byte("\r\n\r\n"))
 	if n < 0 {
+		if hopeless(b) {
+			return head{}, 0, beginsOthers
+		}
 		return head{}, 0, beginsPart
 	}
 	line, rest := cutLine(b[:n+2])
 	n += 4
-	var target []byte
-	switch {
-	case bytes.HasPrefix(line, []byte("GET ")):
-		h.get, target = true, line[4:]
-	case bytes.HasPrefix(line, []byte("HEAD ")):
-		target = line[5:]
-	default:
+	get, target, ok := requestLine(line)
+	if !ok {
 		return head{}, 0, beginsOthers
 	}
-	target, ok := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
-	if !ok || !visible(target, false) {
-		return head{}, 0, beginsOthers
-	}
+	h.get = get
 	hosts, plain := 0, true
 	for len(rest) > 0 {
 		line, rest = cutLine(rest)
@@ -76,6 +71,39 @@ func parseHead(b []byte) (h head, n int, what begins) {
 		h.path = pathOf(target)
 	}
 	return h, n, beginsAlone
+}
+
+// hopeless reports whether a part of a head can be none that stands alone,
+// whatever follows. net/http may not wait for more of it: to it, an LF ends a
+// line, and a request line that is wrong is the end.
+func hopeless(b []byte) bool {
+	for from := 0; ; {
+		i := bytes.IndexByte(b[from:], '\n')
+		if i < 0 {
+			return false
+		}
+		i += from
+		if i == 0 || b[i-1] != '\r' {
+			return true
+		}
+		if from == 0 {
+			if _, _, ok := requestLine(b[:i-1]); !ok {
+				return true
+			}
+		}
+		from = i + 1
+	}
+}
+
+// requestLine reads the line of a GET, or of a HEAD.
+func requestLine(line []byte) (get bool, target []byte, ok bool) {
+	if target, get = bytes.CutPrefix(line, []byte("GET ")); !get {
+		if target, ok = bytes.CutPrefix(line, []byte("HEAD ")); !ok {
+			return false, nil, false
+		}
+	}
+	target, ok = bytes.CutSuffix(target, []byte(" HTTP/1.1"))
+	return get, target, ok && visible(target, false)
 }
 
 // cutLine cuts a line and its end off b, which ends in one.

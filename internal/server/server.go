@@ -86,8 +86,9 @@ type Server struct {
 	c        Config
 	settings atomic.Pointer[Settings]
 	inFlight atomic.Int64
-	stopping atomic.Bool // Serve is to end
-	wires    sync.Map    // of *wire, without values: the connections that are open
+	stopping atomic.Bool    // Serve is to end
+	wires    sync.Map       // of *wire, without values: the connections that are open
+	open     sync.WaitGroup // counts them
 }
 
 // New makes a Server.
@@ -133,11 +134,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	s.retire()
-	if err := hs.Shutdown(stop); err != nil {
+	err := hs.Shutdown(stop)
+	<-done
+	if err == nil {
+		err = s.gone(stop)
+	}
+	if err != nil {
 		s.c.Log.Warn("requests cut off", slog.Int64("requests", s.inFlight.Load()))
 		hs.Close()
+		s.cut()
 	}
-	<-done
 	return nil
 }
 

@@ -85,8 +85,8 @@ type hit struct {
 	err        error // of the connection
 }
 
-// warmed tells of an answer from memory.
-func (s *Server) warmed(a *mirror.Warm, f *face, h hit) {
+// warmed tells of an answer from memory, and gives the time that it took.
+func (s *Server) warmed(a *mirror.Warm, f *face, h hit) time.Duration {
 	took := time.Since(h.start).Round(time.Microsecond)
 	l := Line{
 		ID: h.id, Client: h.client, Method: http.MethodGet, Status: http.StatusOK, Bytes: int64(h.bytes), Took: took, Kind: f.kind,
@@ -106,6 +106,7 @@ func (s *Server) warmed(a *mirror.Warm, f *face, h hit) {
 		s.c.Watch.Hit(h.start, took)
 	}
 	s.logLine(level, l)
+	return took
 }
 
 var acceptRanges = []string{"bytes"}

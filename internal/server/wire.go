@@ -3,11 +3,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,7 +41,7 @@ type wire struct {
 	r, e    int // what is at hand is buf[r:e]
 	err     error
 
-	until atomic.Int64 // the read deadline set here, in Unix nanoseconds; 0 if net/http set another since
+	until atomic.Int64 // the read deadline that stay set, in Unix nanoseconds; 0 if another was set since
 	phase atomic.Int32
 
 	mu   sync.Mutex // guards past
@@ -90,6 +93,7 @@ func (l wires) Accept() (net.Conn, error) {
 	w.fill = w.fillOnce
 	w.cond.L = &w.mu
 	l.s.wires.Store(w, nil)
+	l.s.open.Add(1)
 	return w, nil
 }
 
@@ -118,11 +122,34 @@ func (s *Server) retire() {
 	})
 }
 
+// gone waits for the connections to be closed, after no more are accepted. net/http
+// does not wait for an answer that it does not know of.
+func (s *Server) gone(ctx context.Context) error {
+	gone := make(chan struct{})
+	go func() {
+		s.open.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// cut ends all connections, also those on which something is being answered.
+func (s *Server) cut() {
+	s.wires.Range(func(w, _ any) bool {
+		w.(*wire).TCPConn.Close()
+		return true
+	})
+}
+
 func (w *wire) retire() {
 	if w.phase.CompareAndSwap(phaseWaiting, phaseRetired) {
 		w.TCPConn.Close()
 	}
-	w.phase.CompareAndSwap(phaseAnswering, phaseRetired)
 }
 
 // Close implements net.Conn. What is being answered from memory is answered.
@@ -130,8 +157,11 @@ func (w *wire) Close() error {
 	if w.phase.Swap(phaseRetired) == phaseAnswering {
 		return nil // Read ends then, and net/http closes it again
 	}
-	w.s.wires.Delete(w)
-	return w.TCPConn.Close()
+	err := w.TCPConn.Close()
+	if _, open := w.s.wires.LoadAndDelete(w); open {
+		w.s.open.Done()
+	}
+	return err
 }
 
 // SetDeadline implements net.Conn.
@@ -255,6 +285,7 @@ func (w *wire) next() error {
 	if !w.phase.CompareAndSwap(phaseBusy, phaseWaiting) && w.phase.Load() != phaseFresh {
 		return io.EOF
 	}
+	begun := false // part of a head is there
 	for {
 		var h head
 		n, what := 0, beginsPart
@@ -263,10 +294,18 @@ func (w *wire) next() error {
 		}
 		switch {
 		case what == beginsPart && w.e-w.r < wireBuf:
-			if err := w.more(); err != nil {
+			if w.e > w.r && !begun && w.phase.Load() != phaseFresh {
+				begun = true
+				w.allow()
+			}
+			err := w.more()
+			if err == nil {
+				continue
+			}
+			if err != io.EOF || w.e == w.r {
 				return err
 			}
-			continue
+			w.through, n = true, w.e-w.r // no more will come, and net/http says so
 		case what != beginsAlone:
 			w.through, n = true, w.e-w.r
 		}
@@ -278,6 +317,7 @@ func (w *wire) next() error {
 			}
 			if done {
 				w.took(n)
+				begun = false
 				continue
 			}
 			from = phaseWaiting
@@ -290,10 +330,28 @@ func (w *wire) next() error {
 	}
 }
 
-// answer answers a request from memory, if it can. The error is a write's.
-func (w *wire) answer(h head) (bool, error) {
+// allow gives the client as long for a head that has begun as net/http does. For
+// the first one of a connection net/http has done so itself.
+func (w *wire) allow() {
+	w.TCPConn.SetReadDeadline(time.Now().Add(headerTime))
+	w.until.Store(0) // it is not that of a rest
+}
+
+// errBug ends a connection after a bug of ours, which the log has.
+var errBug = errors.New("internal error")
+
+// answer answers a request from memory, if it can. The error is a write's, or errBug.
+func (w *wire) answer(h head) (done bool, err error) {
 	start := time.Now()
 	s := w.s
+	id := ""
+	defer func() {
+		if p := recover(); p != nil {
+			// net/http would leave the connection to a Close that waits for us.
+			s.c.Log.Error("internal error", slog.String("request", id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			done, err = true, errBug
+		}
+	}()
 	a := s.c.Mirror.Warm(h.path, start, w.clientOf(s))
 	if a == nil {
 		return false, nil
@@ -304,7 +362,7 @@ func (w *wire) answer(h head) (bool, error) {
 	if s.c.Stall > 0 {
 		w.roll(start, s.c.Stall)
 	}
-	id := newID()
+	id = newID()
 	out := outBufs.Get().(*[outBuf]byte)
 	defer outBufs.Put(out)
 	b := append(out[:0], f.head...)
@@ -323,7 +381,6 @@ func (w *wire) answer(h head) (bool, error) {
 	b = append(b, "\r\n\r\n"...)
 	head := len(b)
 	var n int
-	var err error
 	switch {
 	case !h.get:
 		n, err = w.TCPConn.Write(b)
@@ -334,9 +391,9 @@ func (w *wire) answer(h head) (bool, error) {
 		m, err = (&net.Buffers{b, a.Bytes}).WriteTo(w.TCPConn)
 		n = int(m)
 	}
-	s.warmed(a, f, hit{id: id, client: w.remote, get: h.get, bytes: max(0, n-head), start: start, err: err})
+	took := s.warmed(a, f, hit{id: id, client: w.remote, get: h.get, bytes: max(0, n-head), start: start, err: err})
 	if err == nil {
-		w.stay(start)
+		w.stay(start.Add(took)) // a slow client may have taken long
 	}
 	return true, err
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"net/http"
 )
@@ -11,6 +12,10 @@ import (
 func (s *Server) wired(ln net.Listener) net.Listener { return ln }
 
 func (s *Server) retire() {}
+
+func (s *Server) gone(context.Context) error { return nil }
+
+func (s *Server) cut() {}
 
 func connOf(c net.Conn) *conn { return newConn(c) }
 
