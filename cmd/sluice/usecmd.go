@@ -476,19 +476,31 @@ func setEnvrc(text []byte, line string) []byte {
 }
 
 // projectDir is the directory of the project: that of the nearest go.work, go.mod or
-// .git above, or the working directory.
+// .git above, or the working directory; or one between them that has an .envrc. One
+// farther up is not of this project.
 func (e *env) projectDir() string {
-	for _, name := range []string{".envrc", "go.work", "go.mod", ".git"} {
-		for dir := e.dir; dir != ""; dir = filepath.Dir(dir) {
-			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-				return dir
-			}
-			if dir == filepath.Dir(dir) {
-				break
-			}
+	top := e.dir
+	for _, name := range []string{"go.work", "go.mod", ".git"} {
+		if dir := nearest(e.dir, "", name); dir != "" {
+			top = dir
+			break
 		}
 	}
-	return e.dir
+	return cmp.Or(nearest(e.dir, top, ".envrc"), top)
+}
+
+// nearest is dir, or the directory nearest above it and not above top, that has name
+// in it; "" if none has.
+func nearest(dir, top, name string) string {
+	for {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return dir
+		}
+		if dir == top || dir == filepath.Dir(dir) {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // projectLine is what sets GOPROXY in place.
