@@ -18,7 +18,7 @@ import (
 // fewScenarios are those of the laboratory that every run of the tests looks at: one of
 // each kind of part, and none that waits for what never answers.
 const fewScenarios = `^a1-dropped-in-environment$|^a2-(refused|no-route)|^a3-(no-such|not-there)|^a4-(hosts|somebody)|^a5-|^a6-(private|no-bundle)|^a7-|^a8-(name|large)|^a9-portal|` +
-	`^a10-(login|no-proxy|refused|malformed)|^a11-|^a12-|^a13-(throttled|bad)|^a14-|^a15-|^a16-(private|database-down)|^a17-|^a19-|^a20-|^a21-|^b|^m-|^d-(login|mal|replace)|^h-`
+	`^a10-(login|no-proxy|refused|malformed)|^a11-|^a12-|^a13-(throttled|bad)|^a14-|^a15-|^a16-(private|database-down)|^a17-|^a19-|^a20-|^a21-|^b|^m-|^d-(login|mal|replace)|^f6-|^h-`
 
 // What doctor says of broken networks, settings and machines mends them. All scenarios:
 // go run ./tools/laboratory, whose table is docs/laboratory.md.

@@ -22,7 +22,6 @@ import (
 // that one is about has no place here.
 var notShown = map[string]string{
 	"B8": "git's settings for one host are looked at by doctor's own tests alone yet",
-	"F6": "Dockerfiles are looked at by doctor's own tests alone yet",
 }
 
 func TestEachSituationHasAScenario(t *testing.T) {
@@ -109,8 +108,8 @@ var notMended = map[finding.Code]string{
 // notYet are the codes that doctor's own tests show, and of which no scenario is built
 // yet. What has one has no place here.
 var notYet = []finding.Code{
-	finding.NameServersDiffer, finding.SearchDomain, finding.ResolversDiffer, finding.NameDenied, finding.CAStoreStale, finding.MissingIntermediate,
-	finding.ForwardVariables, finding.ReplaceIgnored, finding.WorkspaceBroken, finding.RecipeNoSum, finding.RecipeNoGit, finding.RecipeWeak, finding.RecipeNotPrivate,
+	finding.SearchDomain, finding.ResolversDiffer, finding.NameDenied, finding.CAStoreStale, finding.MissingIntermediate,
+	finding.ForwardVariables, finding.ReplaceIgnored, finding.RecipeNoGit, finding.RecipeNotPrivate,
 }
 
 // logged are the codes that sluice explain gives for the outputs in its own corpus.

@@ -22,7 +22,7 @@ import (
 
 // scenarios are all of them, in the order of the table of situations.
 func scenarios() []scenario {
-	return slices.Concat(networks(), encryption(), answers(), settings(), projects(), machines(), doubles(), healthy())
+	return slices.Concat(networks(), encryption(), answers(), settings(), projects(), machines(), recipes(), doubles(), healthy())
 }
 
 // one is a planted finding.
