@@ -323,7 +323,7 @@ func (w *world) connect(e *env, l *config.Loaded) (_ *parts, err error) {
 	}
 	named = append(named, l.Sources.Redirects...)
 	common := upstream.NetConfig{
-		Connect: min(l.Sources.Connect, l.Sources.Timeout), Timeout: l.Sources.Timeout, Proxy: http.ProxyFromEnvironment,
+		Connect: min(l.Sources.Connect, l.Sources.Timeout), Timeout: l.Sources.Timeout, Proxy: e.forwardProxy(),
 		Named: named, UserAgent: "sluice/" + version(), Via: w.id, Wrap: w.drills.wrap,
 		Pieces: l.Sources.Pieces,
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"os/user"
@@ -349,7 +348,7 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 	}
 	s.PrivateNet = func(host string, login bool) *upstream.Net {
 		c := upstream.NetConfig{
-			Connect: p.connect, Timeout: p.answer, Proxy: http.ProxyFromEnvironment, Named: []string{host + ":443", host + ":80"},
+			Connect: p.connect, Timeout: p.answer, Proxy: e.forwardProxy(), Named: []string{host + ":443", host + ":80"},
 			UserAgent: "sluice/" + version(), Wrap: s.Notes.Wrap,
 		}
 		if login {
@@ -394,7 +393,7 @@ func (e *env) subjects(s *doctor.Subject, nets *examined, l *config.Loaded, chai
 		}
 	}
 	common := upstream.NetConfig{
-		Connect: p.connect, Timeout: p.answer, Proxy: http.ProxyFromEnvironment, Named: append(named, l.Sources.Redirects...),
+		Connect: p.connect, Timeout: p.answer, Proxy: e.forwardProxy(), Named: append(named, l.Sources.Redirects...),
 		UserAgent: "sluice/" + version(), Wrap: s.Notes.Wrap,
 	}
 	db := l.GoSumDB

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -45,6 +47,8 @@ type env struct {
 	columns  func() int
 
 	sumdbs []string // --sumdb
+	// forward chooses the forward proxy of a request; nil: by HTTPS_PROXY and the like.
+	forward func(*http.Request) (*url.URL, error)
 }
 
 func main() { os.Exit(start()) }
@@ -69,6 +73,14 @@ func (e *env) getenv(name string) string {
 		}
 	}
 	return ""
+}
+
+// forwardProxy chooses the forward proxy of requests to others.
+func (e *env) forwardProxy() func(*http.Request) (*url.URL, error) {
+	if e.forward != nil {
+		return e.forward
+	}
+	return http.ProxyFromEnvironment
 }
 
 // An exitError ends the program with a status and, if err is nil, no more words.

@@ -90,8 +90,11 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               setUp,
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Getuid() == 0, nil
+			case "outside":
+				return outside() != "", nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -106,6 +109,7 @@ func TestScripts(t *testing.T) {
 			"source":  cmdSource,
 			"status":  cmdStatus,
 			"sumdb":   cmdSumDB,
+			"tree":    cmdTree,
 			"waitfor": cmdWaitFor,
 			"wipe":    cmdWipe,
 		},
@@ -130,6 +134,8 @@ type scene struct {
 //	FAULTS           the same behind faults.ByPath: $FAULTS/zip:cut
 //	DEAD             an address that refuses connections
 //	HOLE             an address that accepts them and never answers
+//	TLS              the source behind a certificate that nobody knows
+//	OUTSIDE          the source at an address that is no loopback one, if there is one
 //	SLUICE           the program's file, for where there is no PATH
 //	PLAIN            a prefix by which a command of root obeys permissions
 //	GOSUMDB          the key of its checksum database, which only Sluice knows where
@@ -156,6 +162,23 @@ func setUp(env *testscript.Env) error {
 	byPath := modtest.Serve(t, s.asked.Count(faults.ByPath(handler)))
 	dead := modtest.Serve(t, http.NotFoundHandler())
 	dead.Stop()
+	if ip := outside(); ip != "" {
+		ln, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+		if err != nil {
+			return err
+		}
+		srv := &http.Server{Handler: handler}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			srv.Serve(ln)
+		}()
+		env.Defer(func() {
+			srv.Close()
+			<-served
+		})
+		env.Setenv("OUTSIDE", "http://"+ln.Addr().String())
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -187,7 +210,7 @@ func setUp(env *testscript.Env) error {
 		env.Setenv(k, v)
 	}
 	for k, v := range map[string]string{
-		"SOURCE": s.source.URL, "FAULTS": byPath.URL, "DEAD": dead.URL, "HOLE": "http://" + ln.Addr().String(), "SLUICE_GOSUMDB": s.db.GOSUMDB(s.sumdb.URL),
+		"SOURCE": s.source.URL, "FAULTS": byPath.URL, "DEAD": dead.URL, "TLS": modtest.ServeH2TLS(t, handler).URL, "HOLE": "http://" + ln.Addr().String(), "SLUICE_GOSUMDB": s.db.GOSUMDB(s.sumdb.URL),
 		"STORE": filepath.Join(env.WorkDir, ".home", ".cache", "sluice"),
 	} {
 		env.Setenv(k, v)
@@ -373,6 +396,23 @@ func cmdSumDB(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("sumdb hang or sumdb answer")
 	}
+}
+
+// tree DIR writes the world as a GOPROXY tree.
+func cmdTree(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, "tree DIR")
+	sceneOf(ts).world.WriteTree(ts.MkAbs(args[0]))
+}
+
+// outside is an address of this machine that is no loopback one; "" if there is none.
+func outside() string {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return ""
 }
 
 // wipe removes the module cache.

@@ -31,43 +31,119 @@ import (
 )
 
 // rescueDefaults are the configuration keys for which rescue has another default.
-func rescueDefaults() map[string]string { return map[string]string{"failover": config.Proxies} }
+func rescueDefaults() map[string]string { return runDefaults() }
 
-type rescueOrder struct{ cache, dryRun, json, verify bool }
+type rescueOrder struct {
+	cache, dryRun, json, verify bool
+	offline, keep, yes          bool
+	undo, list, force           bool
+}
 
 func newRescue(e *env) *cobra.Command {
 	var o rescueOrder
 	cmd := &cobra.Command{
-		Use:   "rescue --cache",
-		Short: "Mend the module cache of the go command",
-		Long: `Rescue --cache reads the whole module cache (go env GOMODCACHE): zips, their recorded
-hashes, extracted modules file by file, .info, .mod and lists, locks, leftovers,
-owners and permissions, and what is kept of checksum databases. What is damaged is
-made anew of what is here, or fetched again from the sources of your settings and
-verified, and put in its place only then; all else is left as it is. The directory of
-the command may be that of a project, whose go.sum then says what is right.
+		Use:   "rescue [flags] [-- COMMAND [ARGUMENT...]] | --cache | --undo",
+		Short: "Get a build going that modules do not come for, now",
+		Long: `Rescue is for the moment when modules do not come and a build has to work. Without a
+question in between it finds out what is broken, as sluice doctor does, in 2.5 s at most;
+reads settings that are written wrongly as they were meant; mends those of the project's
+versions that are damaged in the module cache, as with --cache; finds which sources work;
+runs COMMAND (go mod download, if none is given) through them as sluice run does; and
+reads what has come once more.
 
-It may run beside go commands: what one is at work on is left to it. It may be
-broken off and run again. --dry-run only says what is wrong, and asks nobody.
+The sources are those of your settings, those of --to, and --bundle, a GOPROXY tree or an
+archive of one; nobody else is asked. The store has what once came through Sluice. What
+is verified is verified as ever. A forward proxy that nobody can use is left out.
 
-Exit status: 0 nothing is damaged, or all was mended, 1 something still is, 2 misused.`,
-		Example:           "  sluice rescue --cache --dry-run\n  sluice rescue --cache\n  sluice rescue --cache --verify --json",
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !o.cache {
-				return &exitError{status: exitMisuse, err: errors.New("sluice rescue can so far only mend the module cache, with --cache"),
-					hint: "what else keeps modules from coming, and what mends it, says sluice doctor"}
+No setting is changed, unless you say so: with --keep, or when you are asked at the end, at
+a terminal. Then the sources that work are written to the file of go env -w, and
+sluice rescue --undo puts back what was there, to the byte.
+
+What was broken, what was done and when, what is left and what to do is kept as JSON and as
+a page beside the store (.sluice/incidents), and written to --record FILE.
+
+With --cache it reads the whole module cache (go env GOMODCACHE): zips, their recorded
+hashes, extracted modules file by file, .info, .mod and lists, locks, leftovers, owners and
+permissions, and what is kept of checksum databases. What is damaged is made anew of what
+is here, or fetched again from the sources of your settings and verified, and put in its
+place only then; all else is left as it is. It may run beside go commands: what one is at
+work on is left to it. It may be broken off and run again.
+
+--dry-run only says what is broken. With --cache it asks nobody for that.
+
+Exit status: 0 the command works, 1 it does not, 2 misused; with --cache 0 nothing is damaged,
+or all was mended, 1 something still is; with --dry-run 1 if something is broken.`,
+		Example: "  sluice rescue\n  sluice rescue -- go build ./...\n  sluice rescue --to https://proxy.example.com --record incident.md\n  sluice rescue --offline --bundle modules.zip\n  sluice rescue --undo\n  sluice rescue --cache --dry-run",
+		Args:    func(cmd *cobra.Command, args []string) error { return o.check(cmd, args) },
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveDefault
 			}
-			return runRescueCache(cmd.Context(), e, cmd, o)
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case o.undo:
+				return e.undo(cmd, undoing{command: byRescue, list: o.list, force: o.force, json: o.json})
+			case o.cache:
+				return runRescueCache(cmd.Context(), e, cmd, o)
+			}
+			return runRescue(cmd.Context(), e, cmd, o, args)
 		},
 	}
-	cmd.Flags().BoolVar(&o.cache, "cache", false, "mend the module cache")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what is damaged")
-	cmd.Flags().BoolVar(&o.verify, "verify", false, "also ask the checksum database what every version has to be")
-	cmd.Flags().BoolVar(&o.json, "json", false, "print the report as JSON; docs/rescue.schema.json says what is in it")
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.BoolVar(&o.cache, "cache", false, "mend the module cache, all of it, and do nothing else")
+	f.BoolVar(&o.dryRun, "dry-run", false, "only say what is broken, or with --cache what is damaged")
+	f.BoolVar(&o.verify, "verify", false, "with --cache: also ask the checksum database what every version has to be")
+	f.BoolVar(&o.json, "json", false, "print the record as JSON; docs/incident.schema.json, or with --cache docs/rescue.schema.json, says what is in it")
+	f.Var(&textFlag{kind: "list"}, "to", "ask these sources first, a GOPROXY list")
+	cmd.RegisterFlagCompletionFunc("to", cobra.NoFileCompletions)
+	f.Var(&textFlag{kind: "file|directory"}, "bundle", "also take modules from this GOPROXY tree, or zip, tar or tar.gz of one")
+	f.BoolVar(&o.offline, "offline", false, "ask nobody: take modules from the store and --bundle")
+	f.Var(&textFlag{kind: "file"}, "record", "also write the record to this file, as JSON if it ends in .json, else as a page")
+	cmd.MarkFlagFilename("record", "md", "json")
+	f.BoolVar(&o.keep, "keep", false, "write the sources that work to the settings")
+	f.BoolVar(&o.yes, "yes", false, "say yes to what would be asked, which is whether to --keep them")
+	f.BoolVar(&o.undo, "undo", false, "put back what the last sluice rescue changed in the settings")
+	f.BoolVar(&o.list, "list", false, "with --undo: list what was changed, and change nothing")
+	f.BoolVar(&o.force, "force", false, "with --undo: also where somebody has changed the file since, of which a copy is kept")
 	e.configFlags(cmd, rescueDefaults())
 	return cmd
+}
+
+// check says what is wrong with the command line.
+func (o *rescueOrder) check(cmd *cobra.Command, args []string) error {
+	on := func(names ...string) string {
+		for _, name := range names {
+			if cmd.Flags().Changed(name) {
+				return name
+			}
+		}
+		return ""
+	}
+	own := []string{"to", "bundle", "offline", "record", "keep", "yes"}
+	switch {
+	case o.cache && o.undo:
+		return misuse("--cache and --undo exclude one another")
+	case o.undo && on(append(own, "dry-run", "verify")...) != "":
+		return misuse("--undo makes no check and runs nothing; leave --%s away", on(append(own, "dry-run", "verify")...))
+	case o.cache && on(own...) != "":
+		return misuse("--%s does not go with --cache", on(own...))
+	case o.verify && !o.cache:
+		return misuse("--verify goes with --cache")
+	case (o.list || o.force) && !o.undo:
+		return misuse("--list and --force go with --undo")
+	case o.list && o.force:
+		return misuse("--list changes nothing, so there is nothing to --force")
+	case o.offline && on("to") != "":
+		return misuse("--offline asks nobody, and --to names somebody to ask; give one of them")
+	case o.dryRun && on("keep", "yes") != "":
+		return misuse("--dry-run changes nothing, so there is nothing to --keep")
+	case o.cache || o.undo:
+		return noArgs(cmd, args)
+	}
+	return nil
 }
 
 // rescueSchema is the version of what rescue --cache --json prints.

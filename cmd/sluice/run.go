@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -103,46 +102,22 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	// credentials, and our server would ask without them.
 	var tail string
 	l.Proxy, tail = leaveDirect(l.Proxy)
-	ln, err := net.Listen("tcp", l.Listen)
-	if err != nil {
-		return listenError(l.Listen, err)
-	}
-	defer ln.Close()
 	stderr := e.stderr // as it is, for the command
 	con := &console{w: stderr}
 	sink := newLogSink(con)
 	defer sink.out.flush()
 	sink.set(l)
-	log := sink.logger()
-	st, err := openStore(l, log)
-	if err != nil {
-		return err
-	}
 	e.stderr = con
-	w, err := e.build(l, st, log)
+	s, err := e.openSession(l, sink.logger())
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer s.end()
+	w := s.world
 	// Before anybody asks it: a "not found" leads this go command to direct.
 	w.parts.chain.DirectBehind = tail == ",direct"
-	if err := st.Writable(); err != nil {
-		e.say("warning: nothing will be stored: %v", err)
-	}
-
-	// The server must outlive an interrupt, which is the command's to handle.
-	sctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	served := make(chan error, 1)
 	w.requests = sink.request
-	srv := w.server(l)
-	go func() { served <- srv.Serve(sctx, ln) }()
-	var quota sync.WaitGroup
-	quota.Go(func() { st.Run(sctx) })
-	defer func() {
-		stop()
-		<-served
-		quota.Wait()
-	}()
+	s.start(ctx, l)
 
 	// Without a proxy to ask there is nothing to fetch: the command gets from the
 	// store what is there.
@@ -159,7 +134,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	}
 
 	environ := slices.DeleteFunc(slices.Clone(e.environ), func(kv string) bool { return strings.HasPrefix(kv, "GOPROXY=") })
-	environ = append(environ, "GOPROXY="+localURL(ln.Addr())+tail)
+	environ = append(environ, "GOPROXY="+s.url()+tail)
 	// A terminal stays the command's; what goes elsewhere passes by us, so that we
 	// can say what it means.
 	var kept keeper
