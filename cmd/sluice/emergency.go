@@ -866,7 +866,16 @@ func (x *emergency) failed(w *world, output string) (rescue.Outcome, string, err
 	if r.Known() {
 		x.rec.After = rescue.Advise(x.rec.After, r.Code, f.Mend, f.Fix...)
 	}
+	past := 0
+	for m := range x.e.projectSums() {
+		if strings.HasSuffix(m.Version, "/go.mod") && x.l.NoProxy.Match(m.Path) {
+			past++
+		}
+	}
 	switch {
+	case w.failedRequests() == 0 && past > 0 && r.Known() && r.Code != finding.NotModules:
+		x.rec.After = rescue.Advise(x.rec.After, "", "if these modules are public, let the patterns name no more than your own hosts; for this command alone:", "sluice rescue --private git.corp.example")
+		return rescue.Failed, fmt.Sprintf("%d modules go past the proxies by %s, and cannot be had there: %s (%s)", past, goenv.Redact(string(x.l.NoProxy)), f.Title, r.Code), nil
 	case w.failedRequests() == 0 && r.Known() && r.Code != finding.NotModules:
 		return rescue.Failed, fmt.Sprintf("all modules that were asked for came, but the command fails: %s (%s)", f.Title, r.Code), nil
 	case w.failedRequests() == 0:
