@@ -50,7 +50,10 @@ func (d *rootDir) Close() error {
 
 // at opens name below the directory, without leaving it.
 func (d *rootDir) at(name string, flag int, perm fs.FileMode) (int, error) {
-	how := unix.OpenHow{Flags: uint64(flag | unix.O_CLOEXEC | unix.O_LARGEFILE), Resolve: unix.RESOLVE_BENEATH}
+	how := unix.OpenHow{Flags: uint64(flag | unix.O_CLOEXEC), Resolve: unix.RESOLVE_BENEATH}
+	if flag&unix.O_PATH == 0 {
+		how.Flags |= unix.O_LARGEFILE // which is refused beside O_PATH, where it is not 0
+	}
 	if flag&unix.O_CREAT != 0 {
 		how.Mode = uint64(perm.Perm())
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // An asRoot is what a store does in its directory.
@@ -101,7 +103,10 @@ func TestOneStepToAFileEndsWhereAWalkDoes(t *testing.T) {
 		got := play(func(dir string) asRoot {
 			d := newRootDir(roots(dir))
 			if d.walks.Load() {
-				t.Log("the kernel has no openat2")
+				if fd, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: unix.O_PATH}); err == nil {
+					unix.Close(fd)
+					t.Error("the kernel has openat2, and it is not used")
+				}
 			}
 			d.walks.Store(walks)
 			t.Cleanup(func() { d.Close() })
