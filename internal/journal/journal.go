@@ -223,7 +223,7 @@ func (j *Journal) back(s *Step) error {
 	for i, f := range s.Files {
 		os.Remove(s.temp(i))
 		if f.is(true, f.After) == nil {
-			if err := f.restore(s.temp(i)); err != nil {
+			if err := f.restore(s.temp(i), seen{true, f.After}); err != nil {
 				return fmt.Errorf("%s could not be put back, and the next sluice command tries again: %w", f.Name, err)
 			}
 		}
@@ -266,10 +266,16 @@ func (j *Journal) Undo(ctx context.Context, command string, force bool) (*Undo, 
 	}
 	s := steps[i]
 	u := &Undo{Step: s}
+	last := make([]seen, len(s.Files))
 	for n, f := range s.Files {
 		err := f.is(true, f.After)
-		if err == nil || f.is(f.Existed, f.Before) == nil {
-			continue // as we left it, or put back by hand
+		if err == nil {
+			last[n] = seen{true, f.After}
+			continue
+		}
+		if f.is(f.Existed, f.Before) == nil {
+			last[n] = seen{f.Existed, f.Before} // put back by hand
+			continue
 		}
 		changed, ok := errors.AsType[*ChangedError](err)
 		if !ok {
@@ -286,6 +292,7 @@ func (j *Journal) Undo(ctx context.Context, command string, force bool) (*Undo, 
 		if now, info, err := read(f.Real); err != nil {
 			return nil, err
 		} else if info != nil {
+			last[n] = seen{true, now}
 			copied := j.copied(s, n)
 			if err := writeFile(copied, now, 0o600); err != nil {
 				return nil, j.cannotRecord(err)
@@ -303,8 +310,17 @@ func (j *Journal) Undo(ctx context.Context, command string, force bool) (*Undo, 
 		return nil, err
 	}
 	for n, f := range s.Files {
-		if err := f.restore(s.temp(n)); err != nil {
-			return nil, fmt.Errorf("%w; what was put back before it stays, and --undo goes on there", cannot(f.Name, err))
+		if force && f.Existed {
+			// Somebody removed its directory; the steps before would be out of reach for ever.
+			if err := os.MkdirAll(filepath.Dir(f.Real), 0o777); err != nil {
+				return nil, cannotRestore(f.Name, err)
+			}
+		}
+		if err := f.restore(s.temp(n), last[n]); err != nil {
+			if changed, ok := errors.AsType[*ChangedError](err); ok {
+				return nil, changed // this very moment
+			}
+			return nil, cannotRestore(f.Name, err)
 		}
 		f.removeDirs()
 	}
@@ -365,7 +381,7 @@ func (j *Journal) settle() (steps []*Step, last int, err error) {
 			for i, f := range s.Files {
 				os.Remove(s.temp(i))
 				if f.is(true, f.After) == nil {
-					if err := f.restore(s.temp(i)); err != nil {
+					if err := f.restore(s.temp(i), seen{true, f.After}); err != nil {
 						return nil, 0, cannot(f.Name, err)
 					}
 				}
@@ -409,9 +425,19 @@ func (f File) is(exists bool, want []byte) error {
 	return nil
 }
 
-// restore brings back what was before the step.
-func (f File) restore(temp string) error {
+// A seen is what was in a file when it was last looked at.
+type seen struct {
+	exists bool
+	data   []byte
+}
+
+// restore brings back what was before the step, unless the file has changed since it
+// was seen.
+func (f File) restore(temp string, last seen) error {
 	if !f.Existed {
+		if err := f.still(last); err != nil {
+			return err
+		}
 		if err := os.Remove(f.Real); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -420,7 +446,20 @@ func (f File) restore(temp string) error {
 	if err := f.prepare(temp, f.Before); err != nil {
 		return err
 	}
+	if err := f.still(last); err != nil {
+		os.Remove(temp)
+		return err
+	}
 	return replace(temp, f.Real)
+}
+
+// still says what keeps the file from being as it was seen.
+func (f File) still(last seen) error {
+	now, info, err := read(f.Real)
+	if err == nil && ((info != nil) != last.exists || !bytes.Equal(now, last.data)) {
+		err = &ChangedError{Name: f.Name, Diff: diff(last.data, now)}
+	}
+	return err
 }
 
 // removeDirs removes the directories that were made for the file, where nobody else
@@ -440,7 +479,6 @@ func (f File) prepare(temp string, data []byte) error {
 	if err == nil {
 		mode = info.Mode().Perm()
 	}
-	os.Remove(temp) // of a process that was killed
 	if err := writeFile(temp, data, 0o600); err != nil {
 		return err
 	}
@@ -471,9 +509,13 @@ func replace(temp, name string) error {
 	return syncDir(filepath.Dir(name))
 }
 
-// writeFile writes a new file that survives a crash of the machine.
+// writeFile writes a new file that survives a crash of the machine. What a process that
+// was killed has left in its place goes; a link that somebody puts there is not followed.
 func writeFile(name string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -493,10 +535,7 @@ const maxLinks = 40
 // follow is the file that name leads to by symbolic links, there or not.
 func follow(name string) (string, error) {
 	for range maxLinks {
-		dir, err := filepath.EvalSymlinks(filepath.Dir(name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return filepath.Clean(name), nil // it and perhaps its directory are not there
-		}
+		dir, err := followDir(filepath.Dir(name))
 		if err != nil {
 			return "", cannot(name, err)
 		}
@@ -511,6 +550,20 @@ func follow(name string) (string, error) {
 		name = to
 	}
 	return "", fmt.Errorf("%s cannot be used: its symbolic links lead in a circle", name)
+}
+
+// followDir is the directory that dir leads to. What of it is not there is taken as it
+// stands: a step that makes it makes no links, and so leads to the same.
+func followDir(dir string) (string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
+		return filepath.Clean(dir), nil // a link that leads nowhere, which nothing can be made below
+	}
+	above, err := followDir(filepath.Dir(dir))
+	return filepath.Join(above, filepath.Base(dir)), err
 }
 
 // read reads a file; info is nil if there is none.
@@ -567,6 +620,10 @@ func writable(f File) error {
 
 func cannot(name string, err error) error {
 	return fmt.Errorf("%s cannot be written, so nothing was changed: %w", name, plain(err))
+}
+
+func cannotRestore(name string, err error) error {
+	return fmt.Errorf("%s cannot be put back: %w; what was put back before it stays, and --undo goes on there", name, plain(err))
 }
 
 func plain(err error) error {

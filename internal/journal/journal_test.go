@@ -515,3 +515,44 @@ func TestWhoIsKilledLeavesOldOrNewBytesAndAWayBack(t *testing.T) {
 	}
 	t.Logf("%d times a change was there to undo, %d times none", done, undone)
 }
+
+func TestADirectoryOfLinksMayHoldAFileWhoseDirectoryIsNotThereYet(t *testing.T) {
+	d := newDesk(t)
+	if err := errors.Join(os.Mkdir(d.name("dots"), 0o700), os.Symlink("dots", d.name(".config"))); err != nil {
+		t.Fatal(err)
+	}
+	d.do("use", d.plan(".config/go/env", "A=1\n"))
+	d.has("dots/go/env", "A=1\n")
+	// Gone by hand: nothing of it is left to be put back.
+	if err := os.RemoveAll(d.name("dots/go")); err != nil {
+		t.Fatal(err)
+	}
+	d.undo("", false)
+	d.do("use", d.plan(".config/go/env", "A=1\n"))
+	d.undo("", false)
+	if _, err := os.Stat(d.name("dots/go")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("dots/go is left: %v", err)
+	}
+	d.tidy()
+}
+
+func TestAFileWhoseDirectoryIsGoneKeepsNobodyFromTheStepsBeforeIt(t *testing.T) {
+	d := newDesk(t)
+	d.put("env", "0", 0o600)
+	if err := os.Mkdir(d.name("project"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.put("project/.envrc", "0", 0o600)
+	d.do("use", d.plan("env", "1"))
+	d.do("use", d.plan("project/.envrc", "1"))
+	if err := os.RemoveAll(d.name("project")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Undo(t.Context(), "use", false); err == nil {
+		t.Error("a directory that is gone was no change")
+	}
+	d.undo("use", true)
+	d.has("project/.envrc", "0")
+	d.undo("use", false)
+	d.has("env", "0")
+}

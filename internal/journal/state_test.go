@@ -198,3 +198,33 @@ func FuzzDiff(f *testing.F) {
 		}
 	})
 }
+
+// Between the look at a file and its replacement the step is recorded, which takes a
+// while; what somebody writes then must not be lost.
+func TestWhatIsWrittenWhileAStepIsTakenBackStays(t *testing.T) {
+	for _, existed := range []bool{false, true} {
+		name := filepath.Join(t.TempDir(), "env")
+		if existed {
+			if err := os.WriteFile(name, []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := Plan(name, 0o600, func([]byte, bool) ([]byte, error) { return []byte("new"), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		temp := (&Step{ID: 1, Files: []File{f}}).temp(0)
+		if err := f.restore(temp, seen{true, []byte("new")}); err == nil {
+			t.Error("somebody's bytes were overwritten")
+		}
+		if data, err := os.ReadFile(name); err != nil || string(data) != "mine" {
+			t.Errorf("it has %q, %v", data, err)
+		}
+		if _, err := os.Lstat(temp); err == nil {
+			t.Errorf("%s is left", temp)
+		}
+	}
+}
