@@ -571,7 +571,10 @@ func removeAll(name string) error {
 	if fi, err := os.Lstat(name); err == nil && fi.IsDir() {
 		filepath.WalkDir(name, func(name string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
-				os.Chmod(name, 0o777)
+				// For nobody else: what cannot be removed stays.
+				if fi, err := d.Info(); err == nil {
+					os.Chmod(name, fi.Mode().Perm()|0o700)
+				}
 			}
 			return nil
 		})

@@ -355,3 +355,30 @@ func TestAGoCommandMayRunWhileItIsMended(t *testing.T) {
 		t.Errorf("found:\n%s", describe(r.Damages))
 	}
 }
+
+// Somebody has put a copy of the cache aside in it, or GOMODCACHE is a directory that
+// holds more than modules: nothing of that is in the way of the go command.
+func TestWhatSomebodyKeepsBesideTheModulesIsNotRemoved(t *testing.T) {
+	s, m := one(t)
+	host := filepath.Dir(s.tree(m, ""))
+	kept := []string{
+		filepath.Join(s.dir, "Backup", "one.test", "m@v1.0.0", "m.go"),
+		filepath.Join(s.dir, "Backup@v1.0.0", "m.go"),
+		filepath.Join(s.dir, "Old.Disk", "one.test", "m@v1.0.0", "m.go"),
+		filepath.Join(s.dir, "documents", "Work", "m@v1.0.0", "thesis.txt"),
+		filepath.Join(s.dir, "cache", "download", "Backup", "one.test", "m", "@v", "v1.0.0.zip"),
+		filepath.Join(host, "Work", "m@v1.0.0", "m.go"),
+		filepath.Join(host, "Work", "thesis.txt"),
+	}
+	for _, name := range kept {
+		write(t, name, "mine")
+	}
+	if got := kinds(s.mend(s.config())); len(got) > 0 {
+		t.Errorf("done: %q", got)
+	}
+	for _, name := range kept {
+		if data, err := os.ReadFile(name); err != nil || string(data) != "mine" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+}

@@ -121,16 +121,25 @@ func foreign(name string) bool {
 	return bang
 }
 
-// holdsModules reports whether something below a directory looks like that of a module,
-// so that it is no matter of somebody else's.
+// misnamed reports whether an escaped path can be that of a module, but for upper case
+// that is not escaped: a module path begins with a domain, in small letters.
+func misnamed(esc string) bool {
+	domain, _, _ := strings.Cut(esc, "/")
+	return strings.Contains(domain, ".") && !foreign(domain)
+}
+
+// holdsModules reports whether a directory holds modules and nothing else, so that it is
+// no matter of somebody else's: what is removed with it cannot be had again.
 func holdsModules(dir string) (ok bool) {
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil
+			ok = false
+			return fs.SkipAll
 		}
 		_, vers, at := strings.Cut(d.Name(), "@")
-		if ok = at && (vers == "v" || semver.IsValid(strings.ToLower(vers))); ok {
-			return fs.SkipAll
+		if at && (vers == "v" || semver.IsValid(strings.ToLower(vers))) {
+			ok = true
+			return fs.SkipDir
 		}
 		return nil
 	})
@@ -187,7 +196,7 @@ func (s *survey) down(dir, esc string, depth int) {
 				s.module(name, esc)
 			}
 		case foreign(e.Name()):
-			if holdsModules(name) {
+			if misnamed(path.Join(esc, e.Name())) && holdsModules(name) {
 				s.damaged(Unreachable, name, "no module path is escaped to this name, so the go command never looks here")
 			}
 		case s.child(dir, esc, e):
@@ -248,11 +257,11 @@ func (s *survey) trees(dir, esc string, depth int) {
 			if err == nil && s.version(modPath, vers) {
 				continue
 			}
-			if e.IsDir() && (foreign(elem) || foreign(vers)) && semver.IsValid(strings.ToLower(vers)) {
+			if e.IsDir() && misnamed(path.Join(esc, elem)) && (foreign(elem) || foreign(vers)) && semver.IsValid(strings.ToLower(vers)) {
 				s.damaged(Unreachable, name, "no module version is escaped to this name, so the go command never looks here")
 			}
 		case foreign(e.Name()):
-			if holdsModules(name) {
+			if misnamed(path.Join(esc, e.Name())) && holdsModules(name) {
 				s.damaged(Unreachable, name, "no module path is escaped to this name, so the go command never looks here")
 			}
 		case s.child(dir, esc, e):
