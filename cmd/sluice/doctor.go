@@ -36,14 +36,15 @@ import (
 const exitUntold = 3
 
 // A patience is how long doctor waits: in all, and at each step.
-type patience struct{ all, lookup, connect, answer time.Duration }
+type patience struct{ all, lookup, connect, answer, read time.Duration }
 
 var (
 	// Three steps that all fail by time, one after the other, fit in, and after them
-	// those of the checksum database.
-	patient = patience{all: 8 * time.Second, lookup: 2 * time.Second, connect: 3 * time.Second, answer: 4 * time.Second}
+	// those of the checksum database. Reading waits for nobody, so where all is well it
+	// is what takes longest.
+	patient = patience{all: 8 * time.Second, lookup: 2 * time.Second, connect: 3 * time.Second, answer: 4 * time.Second, read: 800 * time.Millisecond}
 	// The go command waits 30 s for a connection and has no limit for an answer.
-	deepPatience = patience{all: 30 * time.Second, lookup: 10 * time.Second, connect: 25 * time.Second, answer: 25 * time.Second}
+	deepPatience = patience{all: 30 * time.Second, lookup: 10 * time.Second, connect: 25 * time.Second, answer: 25 * time.Second, read: 10 * time.Second}
 )
 
 // waitNote is how long doctor is silent at a terminal before it says that it works.
@@ -312,7 +313,7 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 	begin := time.Now()
 	s := &doctor.Subject{
 		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Root: os.Geteuid() == 0, Built: built(),
-		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
+		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer, Read: p.read}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
 		GoVersion: func(ctx context.Context) (string, error) {
 			goCmd, err := origin.FindGo(e.getenv("PATH"))
 			if err != nil {

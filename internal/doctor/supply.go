@@ -61,6 +61,7 @@ type Limits struct {
 	// What a Source's Net has for connecting, and for no progress of an answer, holds
 	// beside these.
 	Answer time.Duration // of all of one answer
+	Read   time.Duration // of what the module cache has; 0 is no limit
 }
 
 // maxZip is how much of a zip is fetched, in bytes: enough to see that it comes.

@@ -58,7 +58,7 @@ type state struct {
 	treeBad  bool
 	infoBad  bool
 	modBad   bool
-	skipped  bool     // the zip was not read
+	skipped  bool     // the zip or the tree was not read to its end
 	disputed bool     // zip and record agree, and go.sum says something else
 	remove   []string // leftovers
 	denied   []string // files and directories
@@ -83,16 +83,27 @@ func (k *Cache) place(m module.Version) *state {
 }
 
 // look finds the damage of one version. The first look at it counts, and keeps to
-// MaxBytes.
+// MaxBytes and MaxTime.
 func (k *Cache) look(ctx context.Context, m module.Version, first bool) *state {
+	reading := ctx
+	if first && k.c.MaxTime > 0 {
+		var cancel context.CancelFunc
+		reading, cancel = context.WithDeadline(ctx, k.born.Add(k.c.MaxTime))
+		defer cancel()
+	}
+	return k.lookWithin(ctx, reading, m, first)
+}
+
+// lookWithin is look that reads zips and trees as long as reading lasts.
+func (k *Cache) lookWithin(ctx, reading context.Context, m module.Version, first bool) *state {
 	st := k.place(m)
 	if st == nil {
 		return &state{k: k, m: m}
 	}
 	st.evidence(ctx, first)
 	st.regular(st.path("lock"), 6)
-	st.lookZip(ctx, first)
-	st.lookTree(ctx, first)
+	st.lookZip(reading, first)
+	st.lookTree(reading, first)
 	st.lookInfo()
 	st.lookMod()
 	st.lookLeftovers()
@@ -238,6 +249,7 @@ func (st *state) lookZip(ctx context.Context, first bool) {
 		z, err := readZip(ctx, zipName, st.m)
 		switch e := (*zipError)(nil); {
 		case ctx.Err() != nil:
+			st.skipped = true
 			return
 		case errors.As(err, &e):
 			st.zipBad = true
@@ -329,8 +341,7 @@ func (st *state) lookTree(ctx context.Context, first bool) {
 	}
 	t, err := readTree(ctx, st.tree, st.k.user, func(n int64) bool { return !first || st.k.afford(n) })
 	switch {
-	case ctx.Err() != nil:
-	case errors.Is(err, errTooMuch):
+	case ctx.Err() != nil, errors.Is(err, errTooMuch):
 		st.skipped = true
 	default:
 		st.deny(t)
@@ -361,6 +372,7 @@ func (st *state) deny(t *tree) {
 func (st *state) compareTree(ctx context.Context, first bool) {
 	t, err := readTree(ctx, st.tree, st.k.user, func(int64) bool { return true })
 	if ctx.Err() != nil {
+		st.skipped = true
 		return
 	}
 	st.deny(t)

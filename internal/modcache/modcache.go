@@ -98,7 +98,7 @@ type Damage struct {
 type Report struct {
 	Versions int   // looked at
 	Bytes    int64 // of zips and trees that were read
-	Skipped  int   // versions that were not looked at, because of MaxBytes
+	Skipped  int   // versions whose zip or tree was not read to its end, because of MaxBytes, MaxTime or the context
 	Unasked  int   // versions that the checksum database could not be asked about
 	Unread   error // why, of the first
 	Damages  []Damage
@@ -121,7 +121,10 @@ type Config struct {
 	// Only are the versions to look at; nil is all, and all else in the cache.
 	Only     []module.Version
 	MaxBytes int64 // of zips and trees that are read; 0 is no limit
-	Parallel int   // versions at once; 0 is as many as there are processors
+	// MaxTime is how long after Open zips and trees are read. What is not read by then is
+	// Skipped, and all else is looked at. 0 is no limit.
+	MaxTime  time.Duration
+	Parallel int // versions at once; 0 is as many as there are processors
 	// Progress is told how many of the versions are done, one call at a time. Nil is fine.
 	Progress func(done, total int)
 
@@ -293,7 +296,12 @@ func (k *Cache) judge(ctx context.Context, m module.Version) (ds []Damage, busy 
 		return nil, true
 	}
 	defer release()
-	return k.look(ctx, m, false).damages, false
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if st.skipped { // what was too much then is too much now
+		cancel()
+	}
+	return k.lookWithin(ctx, reading, m, false).damages, false
 }
 
 // peek takes a lock that is there, to see whether somebody else has it.

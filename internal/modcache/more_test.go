@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -306,6 +307,38 @@ func TestOnlySomeVersionsAndSoManyBytesAreReadIfThatIsAsked(t *testing.T) {
 	r := s.check(c)
 	if !slices.Equal(kinds(r), []string{"not-a-file "}) || r.Damages[0].File != "cache/lock" || r.Versions != 2 || r.Skipped != 1 || r.Bytes >= 1<<20 {
 		t.Errorf("%d versions, %d of them skipped, %d bytes\n%s", r.Versions, r.Skipped, r.Bytes, describe(r.Damages))
+	}
+}
+
+func TestWhatIsNotReadInTimeIsSkippedAndAllElseIsLookedAt(t *testing.T) {
+	w := modtest.New(t)
+	a := w.Add("one.test/a", "v1.0.0", nil)
+	b := w.Add("one.test/b", "v1.0.0", nil)
+	s := lay(t, w, a, b)
+	write(t, s.at(a, ".zip"), "no zip")
+	write(t, s.at(b, ".info"), "no info")
+	c := s.config()
+	c.Only, c.MaxTime = []module.Version{a, b}, time.Nanosecond
+	r := s.check(c)
+	if !slices.Equal(kinds(r), []string{"info-damaged "}) || r.Versions != 2 || r.Skipped != 2 || r.Bytes != 0 {
+		t.Errorf("%d versions, %d of them skipped, %d bytes\n%s", r.Versions, r.Skipped, r.Bytes, describe(r.Damages))
+	}
+	c.MaxTime = time.Hour
+	if r := s.check(c); r.Skipped != 0 || !slices.Contains(kinds(r), "zip-damaged ") {
+		t.Errorf("in an hour %d are skipped\n%s", r.Skipped, describe(r.Damages))
+	}
+}
+
+func TestWhatIsTooMuchToReadIsNotReadForAnotherDamage(t *testing.T) {
+	w := modtest.New(t)
+	b := w.Big("one.test/b", "v1.0.0", 1<<20)
+	s := lay(t, w, b)
+	write(t, s.at(b, ".zip"), "PK, and then something else for longer than may be read")
+	write(t, s.at(b, ".info"), "no info")
+	c := s.config()
+	c.Only, c.MaxBytes = []module.Version{b}, 10
+	if r := s.check(c); !slices.Equal(kinds(r), []string{"info-damaged "}) || r.Skipped != 1 {
+		t.Errorf("%d skipped\n%s", r.Skipped, describe(r.Damages))
 	}
 }
 
