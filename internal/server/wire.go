@@ -213,6 +213,12 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo is Read's way for io.Copy; that of the TCP connection would go past what is
+// at hand.
+func (w *wire) WriteTo(dst io.Writer) (int64, error) {
+	return io.Copy(dst, struct{ io.Reader }{w})
+}
+
 // took forgets n bytes of what is at hand.
 func (w *wire) took(n int) {
 	if w.r += n; w.r == w.e {

@@ -72,6 +72,7 @@ func TestEachRequestOfAConnectionIsAnsweredInItsTurn(t *testing.T) {
 	r.put(m)
 	r.get(at(m, ".mod")) // it is read into memory
 	for round := range 60 {
+		r.get(at(m, ".mod")) // memory keeps it for a few seconds
 		all := r.turns(m, 12)
 		h.take(r)
 		c, err := net.Dial("tcp", addr)
