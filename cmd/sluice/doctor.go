@@ -588,7 +588,7 @@ func (e *env) tellDoctor(ctx context.Context, l *config.Loaded) {
 	case r.Verdict == doctor.Broken:
 		e.tell("sluice doctor: " + r.Text(doctor.TextOptions{Brief: true}))
 	case r.Verdict == doctor.Well || r.Verdict == doctor.Impaired:
-		e.say("doctor finds the way to modules in order now; run the command again")
+		e.say("doctor finds nothing wrong on the way to modules now; run the command again, and if one module alone fails, see its way with sluice trace MODULE@VERSION")
 	}
 }
 

@@ -838,7 +838,7 @@ func (x *emergency) command(ctx context.Context, stderr io.Writer, u string, arg
 			environ = with(environ, kv[0], kv[1])
 		}
 	}
-	stdout := e.stdout
+	stdout := e.rawStdout()
 	if x.o.json {
 		e.stdout, stdout = stderr, stderr // stdout is the record's
 	}

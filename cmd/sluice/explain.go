@@ -505,7 +505,7 @@ func (e *env) explainRun(ctx context.Context, o explainFlags, args []string) err
 	defer signal.Stop(sig)
 	heedBrokenPipe()
 	var kept keeper
-	out, outTap, err := kept.tap(e.stdout)
+	out, outTap, err := kept.tap(e.rawStdout())
 	if err != nil {
 		return err
 	}

@@ -178,7 +178,7 @@ func runImport(ctx context.Context, e *env, cmd *cobra.Command, args []string, o
 
 // importStore opens the store that is imported into. A dry run makes none.
 func importStore(l *config.Loaded, dryRun bool) (localStore, error) {
-	if _, err := os.Stat(l.Data); dryRun && errors.Is(err, fs.ErrNotExist) {
+	if dryRun && !hasStore(l.Data) {
 		return &closedStore{dir: l.Data, why: errors.New("there is no store yet")}, nil
 	}
 	st, err := openStore(l, nil)

@@ -147,15 +147,44 @@ func notify(ch chan<- os.Signal, sigs ...os.Signal) {
 	}
 }
 
+// A latch remembers that a write failed, also where whoever wrote does not look.
+type latch struct {
+	io.Writer
+	err error
+}
+
+func (l *latch) Write(p []byte) (int, error) {
+	n, err := l.Writer.Write(p)
+	if l.err == nil {
+		l.err = err
+	}
+	return n, err
+}
+
+// rawStdout is stdout for other programs, and for questions about what it is.
+func (e *env) rawStdout() io.Writer {
+	if l, ok := e.stdout.(*latch); ok {
+		return l.Writer
+	}
+	return e.stdout
+}
+
 // run runs the command line and gives the exit status.
 func run(ctx context.Context, e *env, args []string) int {
 	ctx, stop := interruptible(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	out := &latch{Writer: e.stdout}
+	inner := *e
+	inner.stdout = out
+	e = &inner
 	root := newRoot(e)
 	root.SetArgs(args)
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("the output cannot be written: %w", out.err)
+	}
 	if err == nil {
 		return exitYes
 	}

@@ -210,19 +210,19 @@ func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end fu
 	if isFile {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			s := span{f, info.Size()}
-			return e.stdout, stderr, func() { k.span(s) }, nil
+			return e.rawStdout(), stderr, func() { k.span(s) }, nil
 		} else if err == nil && info.Mode()&os.ModeCharDevice != 0 || term.IsTerminal(int(f.Fd())) {
-			return e.stdout, stderr, func() {}, nil
+			return e.rawStdout(), stderr, func() {}, nil
 		}
 	}
 	w, t, err := k.tap(stderr)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if of, ok := e.stdout.(*os.File); ok && isFile && sameFile(of, f) {
+	if of, ok := e.rawStdout().(*os.File); ok && isFile && sameFile(of, f) {
 		return w, w, t.end, nil
 	}
-	return e.stdout, w, t.end, nil
+	return e.rawStdout(), w, t.end, nil
 }
 
 // heedBrokenPipe makes a write to a pipe that nobody reads an error, so that it does

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
@@ -66,7 +67,7 @@ func runServe(ctx context.Context, e *env, cmd *cobra.Command) error {
 		log.Warn("configuration", slog.String("warning", warn.Error()))
 	}
 	// The port first: a second server must not touch the store of the first.
-	ln, err := net.Listen("tcp", l.Listen)
+	ln, err := net.Listen(network(l.Listen), l.Listen)
 	if err != nil {
 		return listenError(l.Listen, err)
 	}
@@ -175,6 +176,16 @@ func logQuota(log *slog.Logger, st localStore) {
 	default:
 		log.Info("the store has a quota, and what it holds is being counted", slog.Int64("quota", u.Quota))
 	}
+}
+
+// network is that of an address to listen at: 0.0.0.0 is no IPv6, though package net
+// takes it for all there is.
+func network(addr string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 func listenError(addr string, err error) error {

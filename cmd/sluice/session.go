@@ -18,7 +18,7 @@ type session struct {
 
 // openSession makes a session that does not serve yet.
 func (e *env) openSession(l *config.Loaded, log *slog.Logger) (*session, error) {
-	ln, err := net.Listen("tcp", l.Listen)
+	ln, err := net.Listen(network(l.Listen), l.Listen)
 	if err != nil {
 		return nil, listenError(l.Listen, err)
 	}

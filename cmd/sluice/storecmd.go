@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,13 +57,24 @@ type storeStatus struct {
 	ReadOnly string     `json:"read_only,omitempty"` // why nothing new can be kept
 }
 
+// hasStore reports whether there is a store in dir, or something that cannot be looked
+// at: opening it tells more. Who only looks makes none.
+func hasStore(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, ".sluice"))
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+}
+
+func noStore(dir string) error {
+	return &exitError{status: exitNo, err: fmt.Errorf("there is no store at %s", dir), hint: "name the data directory of your server with --data DIR"}
+}
+
 func runStore(ctx context.Context, e *env, cmd *cobra.Command, asJSON, count bool) error {
 	l, err := e.load(cmd, nil)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(l.Data); errors.Is(err, fs.ErrNotExist) {
-		return &exitError{status: exitNo, err: fmt.Errorf("there is no store at %s", l.Data), hint: "name the data directory of your server with --data DIR"}
+	if !hasStore(l.Data) {
+		return noStore(l.Data)
 	}
 	st, err := openStore(l, nil)
 	if err != nil {

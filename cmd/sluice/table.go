@@ -14,7 +14,7 @@ import (
 // stdoutColumns is how wide the terminal is that stdout is shown at; 0 if it is
 // none, and lines may be as long as they are.
 func (e *env) stdoutColumns() int {
-	f, ok := e.stdout.(*os.File)
+	f, ok := e.rawStdout().(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return 0
 	}
@@ -26,7 +26,7 @@ func (e *env) stdoutColumns() int {
 
 // stdoutRows is how high that terminal is; 0 if it is none.
 func (e *env) stdoutRows() int {
-	if f, ok := e.stdout.(*os.File); ok {
+	if f, ok := e.rawStdout().(*os.File); ok {
 		if _, n, err := term.GetSize(int(f.Fd())); err == nil {
 			return n
 		}

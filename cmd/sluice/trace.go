@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -107,7 +106,7 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 	}
 	// A look makes no store where there is none.
 	var st localStore = &closedStore{dir: l.Data, why: errors.New("there is no store yet")}
-	if _, err := os.Stat(l.Data); err == nil {
+	if hasStore(l.Data) {
 		if st, err = openStore(l, nil); err != nil {
 			return err
 		}

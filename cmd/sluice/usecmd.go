@@ -392,11 +392,14 @@ func probed(r *doctor.Report, n int, name string) usedProbe {
 	}
 	p.State, p.Text = probeAnswers, answer.Text
 	lacks := true
+	comes := rows["mod"].State == doctor.OK && rows["zip"].State == doctor.OK
 	for _, part := range []string{"list", "mod", "zip"} {
-		switch row := rows[part]; row.State {
-		case doctor.OK:
+		switch row := rows[part]; {
+		case row.State == doctor.OK:
 			lacks = false
-		case doctor.NA:
+		case row.State == doctor.NA:
+		case part == "list" && comes: // builds go on; only versions cannot be looked up there
+			p.Text += "; but its list fails: " + row.Text
 		default:
 			return usedProbe{Source: name, State: probeFails, Text: row.Title + ": " + row.Text, Code: row.Code}
 		}

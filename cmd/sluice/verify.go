@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -44,8 +41,8 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(l.Data); errors.Is(err, fs.ErrNotExist) {
-		return &exitError{status: exitNo, err: fmt.Errorf("there is no store at %s", l.Data), hint: "name the data directory of your server with --data DIR"}
+	if !hasStore(l.Data) {
+		return noStore(l.Data)
 	}
 	st, err := openStore(l, nil)
 	if err != nil {

@@ -19,6 +19,7 @@ package explain
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/modsluice/sluice/internal/finding"
@@ -63,8 +64,40 @@ func (r Result) fill(f finding.Finding, c finding.Confidence) finding.Finding {
 	f = f.With(finding.StandInHost, host).With(finding.StandInModule, r.Module).With(finding.StandInVersion, r.Version).With(finding.StandInPattern, pattern(r.Module))
 	if host != "" {
 		f = f.With(finding.StandInURL, "https://"+host+"/")
+		if base := r.base(host); base != "" {
+			f.Fix = slices.Clone(f.Fix)
+			for i, cmd := range f.Fix {
+				f.Fix[i] = strings.ReplaceAll(cmd, "https://"+host+"/", base)
+			}
+		}
 	}
 	return f
+}
+
+// base is where the text found the host: scheme and port, if a URL of the deciding line
+// has them.
+func (r Result) base(host string) string {
+	for _, scheme := range []string{"http://", "https://"} {
+		_, rest, ok := strings.Cut(r.Line, scheme+host)
+		if !ok {
+			continue
+		}
+		port := ""
+		if after, ok := strings.CutPrefix(rest, ":"); ok {
+			n := 0
+			for n < len(after) && n < 5 && '0' <= after[n] && after[n] <= '9' {
+				n++
+			}
+			if port = ":" + after[:n]; n == 0 {
+				continue
+			}
+			rest = after[n:]
+		}
+		if rest == "" || strings.ContainsAny(rest[:1], "/\"' ") {
+			return scheme + host + port + "/"
+		}
+	}
+	return ""
 }
 
 // overlap is how many lines of one chunk are looked at again with the next, so
