@@ -454,6 +454,10 @@ func (p *private) lsRemote(ctx context.Context, l login, found goImport, limit t
 	defer cancel()
 	to, _ := l.git.rewrite(found.repo)
 	r, ok := parseRemote(to)
+	// A page names what it likes, of which the go command takes these alone.
+	if said, known := parseRemote(found.repo); known && !slices.Contains([]string{"https", "http", "ssh", "git"}, said.scheme) {
+		ok = false
+	}
 	if !ok || strings.HasPrefix(found.repo, "-") {
 		return Outcome{State: NA, Text: "its address " + finding.Redact(to) + " is of a kind that is not tried here"}
 	}

@@ -502,9 +502,30 @@ func TestWhatGitWasToldIsReadAsGitReadsIt(t *testing.T) {
 			t.Errorf("%s is %+v, %v", address, got, ok)
 		}
 	}
-	for _, address := range []string{"", "/srv/git/a", "../a", "a b:c", "https:///x", "C:/x"} {
+	for _, address := range []string{"", "/srv/git/a", "../a", "a b:c", "https:///x", "C:/x", "ext::sh -c x", "fd::17", "codecommit::eu-west-1://x"} {
 		if got, ok := parseRemote(address); ok && got.host != "C" {
 			t.Errorf("%s is %+v", address, got)
+		}
+	}
+}
+
+func TestATokenBeforeACredentialHelperIsNotShown(t *testing.T) {
+	for value, want := range map[string]string{
+		"!PAT=hunter2 /opt/tools/token get": "token", "!PAT=hunter2": "?", "!": "?", "store --file=/x": "store", "!f() { echo password=hunter2; }; f": "f()",
+	} {
+		g := parseGitSettings("credential.helper\n" + value + "\x00")
+		if got := strings.Join(g.helpers("https://h.example/a"), " "); got != want {
+			t.Errorf("%s is called %q, want %q", value, got, want)
+		}
+	}
+}
+
+func TestAPageThatNamesWhatTheGoCommandDoesNotTakeIsNotFollowed(t *testing.T) {
+	p := &private{s: &Subject{Settings: goenv.Load(nil, nil, "", "")}, path: "h.example/a"}
+	for _, repo := range []string{"ext::sh -c true", "ext::ssh://h.example/a", "file://h.example/srv/a.git", "any://h.example/a", "--upload-pack=x"} {
+		out := p.lsRemote(t.Context(), login{}, goImport{"h.example/a", "git", repo}, time.Minute)
+		if out.State != NA || !strings.Contains(out.Text, "not tried here") {
+			t.Errorf("%s: %s %s", repo, out.State, out.Text)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -66,7 +67,9 @@ func (g gitSettings) helpers(address string) (names []string) {
 			names = nil
 			continue
 		}
-		name := strings.Fields(strings.TrimPrefix(s.value, "!") + " ?")[0]
+		// What a shell would set for the helper alone may be a token.
+		words := slices.DeleteFunc(strings.Fields(strings.TrimPrefix(s.value, "!")), func(w string) bool { return strings.Contains(w, "=") })
+		name := append(words, "?")[0]
 		names = append(names, name[strings.LastIndexAny(name, `/\`)+1:])
 	}
 	return names
@@ -149,8 +152,14 @@ type remoteAddress struct {
 
 var scpLike = regexp.MustCompile(`^(?:([^@/:\s]+)@)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([^/].*|/.*)?$`)
 
+// helperAddress is what git gives to a program git-remote-NAME, which may do anything.
+var helperAddress = regexp.MustCompile(`^[A-Za-z0-9+.-]+::`)
+
 // parseRemote reads the address of a repository; false if it is none that this knows.
 func parseRemote(address string) (r remoteAddress, ok bool) {
+	if helperAddress.MatchString(address) {
+		return r, false
+	}
 	if strings.Contains(address, "://") {
 		u, err := url.Parse(address)
 		if err != nil || u.Hostname() == "" {
