@@ -135,12 +135,17 @@ type Report struct {
 	Took     float64 `json:"took_ms"`
 }
 
+// lastMoment is what is left of the budget, at most, when the checks are told to end: to
+// end the programs that they run and remove their files, as we may be gone soon after.
+const lastMoment = 250 * time.Millisecond
+
 // Run makes the checks, as many at once as their needs allow, and returns when all
-// have ended, or budget or ctx has: what has not ended then is Incomplete. A check
-// whose call of the system hangs is left behind.
+// have ended, or budget has; once ctx has ended they have a moment to do so. What has
+// not ended then is Incomplete. A check whose call of the system hangs is left behind.
 func Run(ctx context.Context, subject string, checks []Check, budget time.Duration) Report {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	moment := min(lastMoment, budget/16)
+	ctx, cancel := context.WithTimeout(ctx, budget-moment)
 	defer cancel()
 	type ended struct {
 		i    int
@@ -158,6 +163,7 @@ func Run(ctx context.Context, subject string, checks []Check, budget time.Durati
 		rows[i] = Row{ID: c.ID, Group: c.Group, Title: c.Title, link: c.Link}
 	}
 	started := make([]bool, len(checks))
+	running := 0
 	seen := Seen{}
 	settle := func(i int, out Outcome, took time.Duration) {
 		r := &rows[i]
@@ -197,6 +203,7 @@ func Run(ctx context.Context, subject string, checks []Check, budget time.Durati
 					for _, id := range slices.Concat(c.Needs, c.After) {
 						known[id] = seen[id]
 					}
+					running++
 					go func() {
 						begin := time.Now()
 						out := c.Run(ctx, known)
@@ -206,23 +213,38 @@ func Run(ctx context.Context, subject string, checks []Check, budget time.Durati
 			}
 		}
 	}
+	take := func(r ended) {
+		running--
+		// The end of all time is no failure of what was being asked.
+		if ctx.Err() != nil && r.out.State == Fail {
+			r.out = unfinished(budget)
+		}
+		settle(r.i, r.out, r.took)
+	}
 	launch()
-	for len(seen) < len(checks) {
+	for len(seen) < len(checks) && ctx.Err() == nil {
 		select {
 		case r := <-results:
-			// The end of all time is no failure of what was being asked.
-			if ctx.Err() != nil && r.out.State == Fail {
-				r.out = unfinished(budget)
+			take(r)
+			if ctx.Err() == nil {
+				launch()
 			}
-			settle(r.i, r.out, r.took)
-			launch()
-			continue
 		case <-ctx.Done():
 		}
-		for i := range checks {
-			if _, done := seen[checks[i].ID]; !done {
-				settle(i, unfinished(budget), 0)
-			}
+	}
+	late := time.NewTimer(moment)
+	defer late.Stop()
+	for over := false; running > 0 && !over; {
+		select {
+		case r := <-results:
+			take(r)
+		case <-late.C:
+			over = true
+		}
+	}
+	for i := range checks {
+		if _, done := seen[checks[i].ID]; !done {
+			settle(i, unfinished(budget), 0)
 		}
 	}
 	return report(subject, rows, time.Since(start))

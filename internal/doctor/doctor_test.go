@@ -142,6 +142,25 @@ func TestWhoGivesUpWaitsForNothing(t *testing.T) {
 	})
 }
 
+func TestWhatRunsHasAMomentToEndBehindItWhenTimeIsOverOrSomebodyGivesUp(t *testing.T) {
+	for what, gone := range map[string]time.Duration{"time is over": time.Hour, "somebody gives up": time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), gone)
+			defer cancel()
+			start, tidy := time.Now(), false
+			r := Run(ctx, "", []Check{{ID: "a", Run: func(ctx context.Context, _ Seen) Outcome {
+				<-ctx.Done()
+				time.Sleep(100 * time.Millisecond) // until a program that it runs is gone
+				tidy = true
+				return fails(finding.SourceDNS, "h.example.com")
+			}}, check("b", 0, fine, "a")}, 8*time.Second)
+			if took := time.Since(start); !tidy || took > 8*time.Second || gone < took-100*time.Millisecond || states(r) != "a incomplete, b incomplete" {
+				t.Errorf("%s: %v, ended %v, %s", what, took, tidy, states(r))
+			}
+		})
+	}
+}
+
 func TestTheTextNeedsNoColourAndPassesNothingOnToTheTerminal(t *testing.T) {
 	bad := fails(finding.SourceRefused, "h.example.com")
 	bad.Text = "\x1b]0;evil\x07 https://user:hunter2@h.example.com/ \x1b[31mred"
