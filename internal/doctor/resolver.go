@@ -201,8 +201,9 @@ func (a *asked) dead(i int) (list []string) {
 
 // A census asks about each name once, however many want to know.
 type census struct {
-	mu sync.Mutex // guards the map; never held across I/O
-	of map[string]*poll
+	mu    sync.Mutex // guards the following; never held across I/O
+	of    map[string]*poll
+	early string // the host that was asked about beside the other checks; "" if none was
 }
 
 type poll struct {
@@ -225,6 +226,20 @@ func (s *Subject) poll(ctx context.Context, host string, wait, system time.Durat
 	s.census.mu.Unlock()
 	p.once.Do(func() { p.a = s.ask(ctx, host, wait, system) })
 	return p.a
+}
+
+// pollEarly begins a poll about the first host that is found, so that nobody waits for it
+// once all else has ended. The row of the name servers waits for it.
+func (s *Subject) pollEarly(ctx context.Context, host string) {
+	s.census.mu.Lock()
+	first := s.census.early == ""
+	if first {
+		s.census.early = host
+	}
+	s.census.mu.Unlock()
+	if first {
+		go s.poll(ctx, host, s.Limits.Lookup, quickSystem)
+	}
 }
 
 func (s *Subject) ask(ctx context.Context, host string, wait, system time.Duration) *asked {
@@ -325,6 +340,9 @@ wait:
 		}
 	}
 	if got.err == nil {
+		if s.asksSystem(w) {
+			s.pollEarly(ctx, host)
+		}
 		return Outcome{State: OK, Text: some(got.addrs), Fact: got.addrs}
 	}
 	ask()
@@ -475,7 +493,7 @@ func (s *Subject) names(ways []way, after []string) []Check {
 }
 
 // resolver asks each name server by itself, the system's resolver and the hosts file
-// about one name: one that is in trouble, or else the first.
+// about one name: one that is in trouble, or else the first that was found.
 func (s *Subject) resolver(ctx context.Context, seen Seen, ways []way) Outcome {
 	if s.Names.Conf == "" {
 		return Outcome{State: NA, Text: "this system does not say how it finds names"}
@@ -483,7 +501,13 @@ func (s *Subject) resolver(ctx context.Context, seen Seen, ways []way) Outcome {
 	if len(ways) == 0 {
 		return Outcome{State: NA, Text: "no name is looked up by this machine"}
 	}
-	w := ways[0]
+	s.census.mu.Lock()
+	early := s.census.early
+	s.census.mu.Unlock()
+	if early != "" {
+		s.poll(ctx, early, s.Limits.Lookup, quickSystem)
+	}
+	w := ways[max(0, slices.IndexFunc(ways, func(x way) bool { return x.url.Hostname() == early }))]
 	// What failed at its name shows more than what failed later.
 	for _, step := range []func(way) bool{
 		func(x way) bool { return x.bad(seen) != nil },

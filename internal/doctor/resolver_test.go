@@ -355,6 +355,33 @@ func TestAServerThatNobodyNeedsIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+func TestNameServersAreAskedBesideTheSourcesAndNotAfterThem(t *testing.T) {
+	s := newScene(t)
+	s.chain = "PUBLIC"
+	w := &wire{t: t, zones: []*zone{knows("proxy.example.com", right)}}
+	sub := w.on(s)
+	asked := make(chan struct{})
+	sub.Names.System = func(context.Context, string) ([]netip.Addr, error) {
+		close(asked) // once alone
+		return []netip.Addr{netip.MustParseAddr(right)}, nil
+	}
+	checks := sub.Checks()
+	for i, c := range checks {
+		if c.ID == "source.1.answer" {
+			checks[i].Run = func(ctx context.Context, seen Seen) Outcome {
+				select {
+				case <-asked:
+				case <-ctx.Done():
+				}
+				return c.Run(ctx, seen)
+			}
+		}
+	}
+	if r := Run(t.Context(), "", checks, time.Minute); said(r) != "well" {
+		t.Errorf("%s", r.Text(TextOptions{All: true}))
+	}
+}
+
 func TestAStandInAddressIsHeldAgainstItselfOnlyWhereItFails(t *testing.T) {
 	s := newScene(t).subject()
 	u, _ := url.Parse("https://proxy.example.com")
