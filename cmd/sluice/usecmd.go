@@ -200,7 +200,10 @@ func runUse(ctx context.Context, e *env, cmd *cobra.Command, o useFlags, text st
 		return e.printUsed(u, o)
 	}
 	if o.envrc {
-		file = filepath.Join(e.projectDir(), ".envrc")
+		var hides string
+		if file, hides = e.envrc(); hides != "" {
+			u.Warnings = append(u.Warnings, "direnv reads the nearest .envrc alone, so "+shownName(hides)+" is not read here any more, unless the new one has a line source_up")
+		}
 	}
 	j, err := e.journal(l)
 	if err != nil {
@@ -456,21 +459,25 @@ func (e *env) writeUse(ctx context.Context, j *journal.Journal, o useFlags, file
 
 func isGOPROXY(line []byte) bool { return bytes.HasPrefix(line, []byte("GOPROXY=")) }
 
-var envrcLine = regexp.MustCompile(`^[ \t]*export[ \t]+GOPROXY=`)
+// envrcLine is a line of an .envrc that exports GOPROXY and does nothing else. What a
+// comment behind it says is of the list that was there.
+var envrcLine = regexp.MustCompile(`^export[ \t]+GOPROXY=(?:'[^']*'|"[^"$\\` + "`" + `]*"|[^\s'"$\\` + "`" + `;&|<>()#]*)[ \t]*(?:[ \t]#.*)?\r?\n?$`)
 
-// setEnvrc is the text of an .envrc with the line in place of the last that exports
-// GOPROXY, or at its end.
+// setEnvrc is the text of an .envrc with the line in place of the last that has to do
+// with GOPROXY, if that is all it does, or at its end. A line that sets others too, or
+// stands in a condition, stays as it is.
 func setEnvrc(text []byte, line string) []byte {
 	lines := slices.Collect(bytes.Lines(text))
 	for i, l := range slices.Backward(lines) {
-		if envrcLine.Match(l) {
-			end := ""
-			if bytes.HasSuffix(l, []byte("\n")) {
-				end = "\n"
-			}
-			lines[i] = []byte(line + end)
-			return bytes.Join(lines, nil)
+		if bytes.HasPrefix(bytes.TrimSpace(l), []byte("#")) || !bytes.Contains(l, []byte("GOPROXY")) {
+			continue
 		}
+		if !envrcLine.Match(l) || i > 0 && bytes.HasSuffix(bytes.TrimRight(lines[i-1], "\r\n"), []byte(`\`)) {
+			break
+		}
+		end := l[len(bytes.TrimRight(l, "\r\n")):]
+		lines[i] = []byte(line + string(end))
+		return bytes.Join(lines, nil)
 	}
 	if n := len(text); n > 0 && text[n-1] != '\n' {
 		lines = append(lines, []byte("\n"))
@@ -504,6 +511,27 @@ func nearest(dir, top, name string) string {
 		}
 		dir = filepath.Dir(dir)
 	}
+}
+
+// envrc is the .envrc of the project: the nearest that there is up to the top of its
+// workspace or repository, or a new one in its directory. One above belongs to others,
+// and hides is its name: direnv reads the nearest alone.
+func (e *env) envrc() (file, hides string) {
+	top := e.projectDir()
+	for _, name := range []string{"go.work", "go.mod", ".git"} {
+		if dir := nearest(e.dir, "", name); dir != "" && len(dir) < len(top) {
+			top = dir
+		}
+	}
+	dir := nearest(e.dir, "", ".envrc")
+	if dir == "" || len(dir) < len(top) { // all are above the working directory, so a shorter one is higher
+		file = filepath.Join(e.projectDir(), ".envrc")
+		if dir != "" {
+			hides = filepath.Join(dir, ".envrc")
+		}
+		return file, hides
+	}
+	return filepath.Join(dir, ".envrc"), ""
 }
 
 // projectLine is what sets GOPROXY in place.
