@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -388,11 +389,37 @@ func changeError(ctx context.Context, e *env, err error, hint string) error {
 		return context.Cause(ctx)
 	}
 	if c, ok := errors.AsType[*journal.ChangedError](err); ok {
-		for _, line := range shownDiff(c.Diff) {
+		lines := c.Diff
+		if filepath.Base(c.Name) == ".envrc" {
+			lines = withoutSecrets(lines)
+		}
+		for _, line := range shownDiff(lines) {
 			e.say("  %s", line)
 		}
 	}
 	return &exitError{status: exitNo, err: err, hint: hint}
+}
+
+var envrcSets = regexp.MustCompile(`^[-+] [ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=`)
+
+// withoutSecrets is a difference of a file that holds what is no setting of the go
+// command's, as passwords, and all in any form: of that there are the names alone.
+func withoutSecrets(lines []string) []string {
+	out := make([]string, len(lines))
+	for i, line := range lines {
+		set := envrcSets.FindStringSubmatch(line)
+		switch text := strings.TrimLeft(line, "+- "); {
+		case set != nil && slices.Contains(goenv.Names(), set[1]) && envrcLine.MatchString(strings.Replace(text, set[1]+"=", "GOPROXY=", 1)):
+			out[i] = line
+		case set != nil:
+			out[i] = set[0] + "…"
+		case strings.HasPrefix(text, "it led to ") || strings.HasPrefix(text, "it leads to ") || text == "it is not there" || text == "it was not there":
+			out[i] = line // and no line of the file
+		default:
+			out[i] = line[:min(2, len(line))] + "…"
+		}
+	}
+	return out
 }
 
 // maxShown is how many lines of a difference are shown.
