@@ -171,11 +171,20 @@ func (k *Cache) mendPlace(ctx context.Context, d Damage) Damage {
 	return d.done(Left, errors.New("it mends itself"))
 }
 
-// allow gives the user of the cache what it needs of a file or directory.
+// allow gives the user of the cache what it needs of a file or directory, or of what a
+// link leads to; outside of the cache only of its own.
 func (k *Cache) allow(name string) error {
+	name, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
 	fi, err := os.Lstat(name)
 	if err != nil {
 		return err
+	}
+	if rel, err := filepath.Rel(k.root, name); !k.user.owns(fi) && (err != nil || !filepath.IsLocal(rel)) {
+		// A link leads there, and whoever made it decides nothing about what is others'.
+		return fmt.Errorf("it is outside of the module cache, at %s, and belongs to another user", name)
 	}
 	if !k.user.owns(fi) {
 		if err := k.user.give(name); err != nil {

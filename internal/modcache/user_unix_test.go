@@ -64,3 +64,38 @@ func TestOwnersAndPermissionsThatKeepTheUserOutAreMended(t *testing.T) {
 		return nil
 	})
 }
+
+// Links to directories on another disk are followed; what belongs to others there stays so.
+func TestWhatALinkLeadsToIsNeitherOpenedToAllNorGivenAway(t *testing.T) {
+	modtest.Need(t, "root", os.Getuid() == 0)
+	const uid = 12345
+	s, _ := one(t)
+	if err := filepath.WalkDir(s.dir, func(name string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(name, uid, uid)) }); err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	system, own := filepath.Join(other, "system"), filepath.Join(other, "own")
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(system, "below"), 0o700), os.Mkdir(own, 0o500), os.Chown(own, uid, uid),
+		os.Symlink(system, filepath.Join(s.dir, "system.test")), os.Symlink(own, filepath.Join(s.dir, "own.test")),
+		os.Lchown(filepath.Join(s.dir, "system.test"), uid, uid), os.Lchown(filepath.Join(s.dir, "own.test"), uid, uid),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := s.config()
+	c.Owner = true
+	if got, want := kinds(s.mend(c)), []string{"denied allowed", "denied failed", "denied failed"}; !slices.Equal(got, want) {
+		t.Errorf("done %q, want %q", got, want)
+	}
+	for name, want := range map[string]fs.FileMode{system: 0o700, filepath.Join(system, "below"): 0o700, own: 0o700} {
+		fi, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owned := (user{uid: uid}).owns(fi); fi.Mode().Perm() != want || owned != (name == own) {
+			t.Errorf("%s is %v now, and the user's: %v", filepath.Base(name), fi.Mode(), owned)
+		}
+	}
+}
