@@ -242,7 +242,7 @@ func (x examination) fix(ctx context.Context, yes bool) error {
 			return end(o.After)
 		}
 	}
-	if _, err := j.Undo(ctx, byDoctor, false); err != nil {
+	if _, err := j.UndoStep(ctx, step); err != nil {
 		return changeError(ctx, e, err, "")
 	}
 	o.Undone = true

@@ -245,6 +245,15 @@ type Undo struct {
 // a *ChangedError, and then nothing is taken back; with force it is overwritten all the
 // same, and a copy kept.
 func (j *Journal) Undo(ctx context.Context, command string, force bool) (*Undo, error) {
+	return j.undo(ctx, func(s *Step) bool { return command == "" || s.Command == command }, force)
+}
+
+// UndoStep is Undo for one step, as Do gave it: another process may have made others since.
+func (j *Journal) UndoStep(ctx context.Context, step *Step) (*Undo, error) {
+	return j.undo(ctx, func(s *Step) bool { return s.ID == step.ID }, false)
+}
+
+func (j *Journal) undo(ctx context.Context, of func(*Step) bool, force bool) (*Undo, error) {
 	if _, err := os.Stat(j.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNothing
 	}
@@ -258,7 +267,7 @@ func (j *Journal) Undo(ctx context.Context, command string, force bool) (*Undo, 
 		return nil, err
 	}
 	i := len(steps) - 1
-	for i >= 0 && (steps[i].State != Done || command != "" && steps[i].Command != command) {
+	for i >= 0 && (steps[i].State != Done || !of(steps[i])) {
 		i--
 	}
 	if i < 0 {

@@ -556,3 +556,28 @@ func TestAFileWhoseDirectoryIsGoneKeepsNobodyFromTheStepsBeforeIt(t *testing.T) 
 	d.undo("use", false)
 	d.has("env", "0")
 }
+
+func TestWhoTakesBackItsOwnStepTakesBackNoOther(t *testing.T) {
+	d := newDesk(t)
+	d.put("env", "0", 0o600)
+	d.put("rc", "0", 0o600)
+	mine := d.do("doctor --fix", d.plan("env", "1"))
+	d.do("doctor --fix", d.plan("rc", "1")) // another process, meanwhile
+	if _, err := d.UndoStep(t.Context(), mine); err != nil {
+		t.Error(err)
+	}
+	d.has("env", "0")
+	d.has("rc", "1")
+	if _, err := d.UndoStep(t.Context(), mine); !errors.Is(err, journal.ErrNothing) {
+		t.Errorf("once more: %v", err)
+	}
+	d.undo("", false)
+	d.has("rc", "0")
+	first := d.do("doctor --fix", d.plan("env", "1"))
+	d.do("doctor --fix", d.plan("env", "2"))
+	_, err := d.UndoStep(t.Context(), first)
+	if changed, ok := errors.AsType[*journal.ChangedError](err); !ok || changed.By == nil {
+		t.Errorf("under a later step: %v", err)
+	}
+	d.has("env", "2")
+}
