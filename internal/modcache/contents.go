@@ -76,11 +76,9 @@ func readZip(ctx context.Context, name string, m module.Version) (*contents, err
 		return nil, &zipError{ZipForeign, fmt.Errorf("it is no module zip: %w", err)}
 	}
 	c := &contents{files: map[string]sum{}}
+	all := map[string]sum{} // directories too: the hash is of whatever is in a zip
 	for _, zf := range z.File {
 		name := zf.Name[len(prefix):]
-		if name == "" || strings.HasSuffix(name, "/") {
-			continue
-		}
 		s, err := hashMember(ctx, zf)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -88,13 +86,17 @@ func readZip(ctx context.Context, name string, m module.Version) (*contents, err
 		if err != nil {
 			return nil, &zipError{ZipDamaged, fmt.Errorf("%q in it cannot be read: %w", short(name), err)}
 		}
+		all[name] = s
+		if name == "" || strings.HasSuffix(name, "/") {
+			continue // nothing is extracted
+		}
 		c.files[name] = s
 		c.size += s.size
 		if name == "go.mod" {
 			c.goMod = &s.hash
 		}
 	}
-	c.h1 = hash1(c.files, prefix)
+	c.h1 = hash1(all, prefix)
 	return c, nil
 }
 
