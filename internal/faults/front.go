@@ -74,24 +74,32 @@ func (f *Front) Listen() (net.Listener, error) {
 // ln if that fails first.
 func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 	addr := ln.Addr().String()
-	for {
-		fault, changed := f.Fault.now()
-		if fault.Name == "refused" {
-			ln.Close()
+	for opened := false; ; opened = true { // by us; Listen's may be closed
+		if fault, _ := f.Fault.now(); fault.Name != "refused" {
+			err := f.open(ctx, ln)
+			if !errors.Is(err, errShut) && (opened || !errors.Is(err, net.ErrClosed)) {
+				return err
+			}
+		}
+		ln.Close()
+		for {
+			fault, changed := f.Fault.now()
+			if fault.Name != "refused" {
+				break
+			}
 			select {
 			case <-changed:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			var err error
-			var lc net.ListenConfig
-			if ln, err = lc.Listen(ctx, "tcp", addr); err != nil {
-				return fmt.Errorf("somebody has taken the port %s while the fault kept it closed: %w", addr, err)
-			}
-			continue
 		}
-		if err := f.open(ctx, ln); !errors.Is(err, errShut) {
-			return err
+		var err error
+		var lc net.ListenConfig
+		if ln, err = lc.Listen(ctx, "tcp", addr); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("somebody has taken the port %s while the fault kept it closed: %w", addr, err)
 		}
 	}
 }

@@ -290,6 +290,7 @@ func TestAnAnswerFromMemoryIsFinishedBeforeTheServerHasStopped(t *testing.T) {
 	}
 	io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 	read()
+	waitFor(t, func() bool { return server.InFlight(r.server) == 0 }) // an answer comes before its handler has ended
 	io.WriteString(c, "GET "+list+" HTTP/1.1\r\nHost: x\r\n\r\n")
 	waitFor(t, func() bool { return server.InFlight(r.server) == 1 })
 	stop()
