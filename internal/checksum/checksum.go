@@ -43,6 +43,11 @@ const (
 	// keptTiles is how many tiles of one remote are remembered, proven or not,
 	// so that concurrent proofs ask for each once: 8 KiB each.
 	keptTiles = 512
+	// keptProven is how many tiles of the newest tree are remembered as proven.
+	keptProven = 512
+	// keptHeads is how many signed tree heads are remembered as verified. A
+	// database gives a new one every few minutes at most.
+	keptHeads = 16
 	// headFresh is how long a tree head is handed out without asking again.
 	headFresh = time.Minute
 	// downFresh is how long a database is held for unreachable without asking
@@ -124,6 +129,10 @@ type DB struct {
 	bad        error     // else why not; nil before the first
 	badAt      time.Time
 	unwritable bool // the last write to the cache failed
+
+	heads  map[string]tlog.Tree // by signed tree head: those whose signature is good
+	grown  tlog.Tree            // the tree that proven is of
+	proven map[tlog.Tile][]byte
 
 	// Where the cache does not take the tree head, it is kept here, and base is
 	// what the cache has in its place.
@@ -599,7 +608,7 @@ func (d *DB) prove(ctx context.Context, w *way, mod module.Version, path string,
 		w.trouble(true)
 		return nil, fmt.Errorf("%s: %w: %w", w.remote.Name(), ErrSecurity, err)
 	}
-	_, text, msg, err := tlog.ParseRecord(data)
+	id, text, msg, err := tlog.ParseRecord(data)
 	if err != nil {
 		w.trouble(true)
 		return nil, fmt.Errorf("%s: the answer is no record of a checksum database", w.remote.Name())
@@ -615,11 +624,20 @@ func (d *DB) prove(ctx context.Context, w *way, mod module.Version, path string,
 	// where a proof fails that used one, it is tried once more without.
 	for _, fresh := range []bool{false, true} {
 		o := &ops{d: d, ctx: ctx, w: w, path: path, data: data, fresh: fresh}
-		// A client of its own, because a client remembers its failures.
-		_, err = sumdb.NewClient(o).Lookup(mod.Path, mod.Version)
+		head, ours, herr := d.head()
+		known := herr == nil && bytes.Equal(head, msg)
+		if known {
+			err = o.proveRecord(ours, id, text)
+		} else {
+			// A client of its own, because a client remembers its failures.
+			_, err = sumdb.NewClient(o).Lookup(mod.Path, mod.Version)
+		}
 		switch {
 		case err == nil:
 			o.flush()
+			if known {
+				d.provenNow(ours, o.tiles) // after flush: what is cached is complete at any time
+			}
 			if o.tree.N > tree.N {
 				data = slices.Concat(data[:len(data)-len(msg)], o.head)
 			}
@@ -634,7 +652,7 @@ func (d *DB) prove(ctx context.Context, w *way, mod module.Version, path string,
 			return nil, fmt.Errorf("the proof cannot be read: %w", hideNotExist{o.remote})
 		}
 		w.forget()
-		if o.security != "" || !o.fromCache {
+		if o.security != "" || len(o.stored) == 0 {
 			break
 		}
 	}
@@ -651,13 +669,29 @@ func (h hideNotExist) Is(target error) bool {
 	return target != fs.ErrNotExist && errors.Is(h.err, target)
 }
 
-// openTree verifies a signed tree head.
+// openTree verifies a signed tree head. Most records come with one that others
+// came with.
 func (d *DB) openTree(msg []byte) (tlog.Tree, error) {
+	d.mu.Lock()
+	tree, ok := d.heads[string(msg)]
+	d.mu.Unlock()
+	if ok {
+		return tree, nil
+	}
 	n, err := note.Open(msg, note.VerifierList(d.verifier))
 	if err != nil {
 		return tlog.Tree{}, err
 	}
-	return tlog.ParseTree([]byte(n.Text))
+	if tree, err = tlog.ParseTree([]byte(n.Text)); err != nil {
+		return tlog.Tree{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.heads == nil || len(d.heads) >= keptHeads {
+		d.heads = map[string]tlog.Tree{}
+	}
+	d.heads[string(msg)] = tree
+	return tree, nil
 }
 
 // head is the latest tree head that was proven, and its tree; nil before the
@@ -892,7 +926,7 @@ func (d *DB) provenTile(ctx context.Context, w *way, tree tlog.Tree, t tlog.Tile
 			return nil, fmt.Errorf("the tile and its proof cannot be read: %w", hideNotExist{o.remote})
 		}
 		w.forget()
-		if !o.fromCache {
+		if len(o.stored) == 0 {
 			break
 		}
 	}
@@ -914,14 +948,14 @@ type ops struct {
 	fresh bool   // read no tiles from the cache
 
 	// The following may be read without mu when the proof has ended.
-	mu        sync.Mutex // guards the following
-	tiles     map[tlog.Tile][]byte
-	fromCache bool // a tile was read from the cache
-	head      []byte
-	tree      tlog.Tree // of head: the newest that the client has by us
-	security  string    // the evidence of a fork
-	remote    error     // why a tile cannot be read
-	local     error     // why the head cannot be read
+	mu       sync.Mutex // guards the following
+	tiles    map[tlog.Tile][]byte
+	stored   map[tlog.Tile]bool // those that were read from the cache
+	head     []byte
+	tree     tlog.Tree // of head: the newest that the client has by us
+	security string    // the evidence of a fork
+	remote   error     // why a tile cannot be read
+	local    error     // why the head cannot be read
 }
 
 func (o *ops) set(f func()) {
@@ -930,10 +964,85 @@ func (o *ops) set(f func()) {
 	f()
 }
 
+// proveRecord proves that the record numbered id has text in a tree that is known
+// to be the database's. Tiles that were proven in it are not proven again, which
+// leaves one tile to be hashed for a record that is far from all others.
+func (o *ops) proveRecord(tree tlog.Tree, id int64, text []byte) error {
+	if id >= tree.N {
+		return fmt.Errorf("the record is numbered %d in a tree of %d", id, tree.N)
+	}
+	leaf := tlog.StoredHashIndex(0, id)
+	t := tlog.TileForIndex(tileHeight, leaf)
+	t.W = int(min(tree.N-t.N<<tileHeight, fullTile))
+	data := o.d.provenTileOf(tree, t)
+	if data == nil && t.W == fullTile {
+		up := tlog.Tile{H: tileHeight, L: 1, N: t.N >> tileHeight}
+		up.W = int(min(tree.N>>tileHeight-up.N<<tileHeight, fullTile))
+		if over := o.d.provenTileOf(tree, up); over != nil {
+			read, err := o.ReadTiles([]tlog.Tile{t})
+			if err != nil {
+				return err
+			}
+			var halves [2]tlog.Hash
+			for i := range halves {
+				if halves[i], err = tlog.HashFromTile(t, read[0], tlog.StoredHashIndex(tileHeight-1, 2*t.N+int64(i))); err != nil {
+					return err
+				}
+			}
+			should, err := tlog.HashFromTile(up, over, tlog.StoredHashIndex(tileHeight, t.N))
+			if err != nil {
+				return err
+			}
+			if tlog.NodeHash(halves[0], halves[1]) != should {
+				return errors.New("a tile does not have the hash that its parent says")
+			}
+			data = read[0]
+			o.SaveTiles([]tlog.Tile{t}, read)
+		}
+	}
+	if data == nil {
+		if _, err := tlog.TileHashReader(tree, o).ReadHashes([]int64{leaf}); err != nil {
+			return err
+		}
+		data = o.tiles[t]
+	}
+	h, err := tlog.HashFromTile(t, data, leaf)
+	if err != nil {
+		return err
+	}
+	if h != tlog.RecordHash(text) {
+		return errors.New("the record is not the one in the tree")
+	}
+	return nil
+}
+
+// provenTileOf is a tile that was proven in tree, nil if it was not or was forgotten.
+func (d *DB) provenTileOf(tree tlog.Tree, t tlog.Tile) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.grown != tree {
+		return nil
+	}
+	return d.proven[t]
+}
+
+// provenNow remembers tiles that were proven in tree.
+func (d *DB) provenNow(tree tlog.Tree, tiles map[tlog.Tile][]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.grown != tree || len(d.proven)+len(tiles) > keptProven {
+		d.grown, d.proven = tree, map[tlog.Tile][]byte{}
+	}
+	maps.Copy(d.proven, tiles)
+}
+
 // flush writes the tiles that were proven to the cache.
 func (o *ops) flush() {
 	var tiles map[tlog.Tile][]byte
-	o.set(func() { tiles = maps.Clone(o.tiles) })
+	o.set(func() {
+		tiles = maps.Clone(o.tiles)
+		maps.DeleteFunc(tiles, func(t tlog.Tile, _ []byte) bool { return o.stored[t] })
+	})
 	for t, data := range tiles {
 		name := o.d.c.Dir + "/" + t.Path()
 		if old, err := o.d.c.Cache.ReadFile(name); err != nil || !bytes.Equal(old, data) {
@@ -958,7 +1067,12 @@ func (o *ops) cached(t tlog.Tile) ([]byte, bool) {
 	}
 	data, ok := o.d.cached(t)
 	if ok {
-		o.set(func() { o.fromCache = true })
+		o.set(func() {
+			if o.stored == nil {
+				o.stored = map[tlog.Tile]bool{}
+			}
+			o.stored[t] = true
+		})
 	}
 	return data, ok
 }

@@ -294,6 +294,47 @@ func TestALiarIsNotBelievedAndTheNextRemoteIsAsked(t *testing.T) {
 	}
 }
 
+// Where the tree is known already, only the record's place in it is proven, by as
+// few tiles as that takes.
+func TestALiarAboutATreeThatIsKnownIsNotBelieved(t *testing.T) {
+	base := newLog(t)
+	base.add(mods(0, 1300)...)
+	for name := range liars(t, base) {
+		t.Run(name, func(t *testing.T) {
+			l := base.again("")
+			l.add(mods(0, 1300)...)
+			lie := liars(t, l)[name]
+			cache, m, db := newShelf(), mirror(l), direct(l)
+			d := open(t, l, cache, m, db)
+			hasSums(t, d, l, mod(5), mod(300), mod(301))
+			m.serve(lie)
+			m.asked("")
+			list := []module.Version{mod(600), mod(6), mod(900), mod(1290), mod(601)}
+			hasSums(t, d, l, list...)
+			if n := m.asked("/lookup/"); n == 0 {
+				t.Fatal("the liar was not even asked")
+			}
+			db.serve(down)
+			verifies(t, l, "through a liar's DB", offline(t, d), append(list, mod(5), mod(300)))
+			verifies(t, l, "from a liar's files", cache.file, append(list, mod(5), mod(300)))
+
+			m.serve(l.get)
+			d = open(t, l, newShelf(), m)
+			hasSums(t, d, l, mod(5), mod(300))
+			m.serve(lie)
+			for _, x := range []module.Version{mod(610), mod(7), mod(1291), mod(910)} {
+				zip, _, err := d.Sums(t.Context(), x)
+				if err == nil && (!strings.Contains(name, "tile") || zip != l.hash(x, "zip")) || err != nil && zip != "" {
+					t.Errorf("Sums(%s) = %s, %v", x, zip, err)
+				}
+			}
+			if _, _, err := d.Sums(t.Context(), mod(611)); err == nil && name != "tampered upper tile" {
+				t.Error("the liar is believed")
+			}
+		})
+	}
+}
+
 // A tree that was forked is proven, but in the wrong tree: none of it may be found
 // in the cache when the honest tree has grown to the same width.
 func TestAForkLeavesNothingInTheCache(t *testing.T) {

@@ -8,8 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 
+	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/upstream"
 )
@@ -310,11 +312,47 @@ type Fetched struct {
 // Prefetch fetches files into the store, parallel at a time, and tells each as
 // it is done. It returns when all are done or ctx ends. Files that cannot be had
 // are told and passed over.
+//
+// What the checksum databases say of the files is asked for beside them, as many
+// questions again at a time: a proof takes one round trip after the other, for
+// which no file should wait.
 func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, done func(Fetched)) {
+	parallel = min(max(parallel, 1), len(reqs))
 	ch := make(chan goproxy.Request)
-	var wg sync.WaitGroup
+	var wg, sums sync.WaitGroup
 	var mu sync.Mutex // around done
-	for range min(max(parallel, 1), len(reqs)) {
+	sctx, stop := context.WithCancelCause(ctx)
+	defer sums.Wait()
+	defer stop(context.Canceled)
+	mods := make(chan goproxy.Request)
+	for range parallel {
+		sums.Go(func() {
+			for req := range mods {
+				if _, err := m.want(sctx, m.Route(req.Module.Path), req); errors.Is(err, checksum.ErrUnreachable) {
+					stop(err) // the files will tell, each
+				}
+			}
+		})
+	}
+	sums.Go(func() {
+		defer close(mods)
+		asked := map[module.Version]bool{}
+		for _, req := range reqs {
+			if asked[req.Module] || req.Kind == goproxy.Info || m.Route(req.Module.Path).Sums == nil {
+				continue
+			}
+			asked[req.Module] = true
+			if _, err := m.c.Store.Record(req); err == nil {
+				continue
+			}
+			select {
+			case mods <- req:
+			case <-sctx.Done():
+				return
+			}
+		}
+	})
+	for range parallel {
 		wg.Go(func() {
 			for req := range ch {
 				f := Fetched{Request: req}
