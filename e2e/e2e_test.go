@@ -91,7 +91,9 @@ func chances(t *testing.T) *rand.Rand {
 func environ(t testing.TB, extra ...string) []string {
 	home := t.TempDir()
 	tmp := filepath.Join(home, "tmp")
-	if err := os.Mkdir(tmp, 0o777); err != nil {
+	mode := filepath.Join(home, ".config", "go", "telemetry", "mode")
+	// A go command that may upload outlives the test, and writes to its home.
+	if err := errors.Join(os.Mkdir(tmp, 0o777), os.MkdirAll(filepath.Dir(mode), 0o777), os.WriteFile(mode, []byte("off"), 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + tmp, "GOENV=off", "GOTOOLCHAIN=local", "LC_ALL=C"}, extra...)
