@@ -235,7 +235,7 @@ func (m *Mirror) doAhead(t aheadTask) {
 				wants = append(wants, want{req: goproxy.Request{Kind: goproxy.Mod, Module: r}, deep: true})
 			}
 		}
-	} else if t.root {
+	} else if t.root && !m.Route(t.req.Module.Path).Chain.Near(t.req) {
 		t.c.mu.Lock()
 		reqs = t.c.build.names(reqs)
 		t.c.mu.Unlock()
@@ -313,9 +313,9 @@ type Fetched struct {
 // it is done. It returns when all are done or ctx ends. Files that cannot be had
 // are told and passed over.
 //
-// What the checksum databases say of the files is asked for beside them, as many
-// questions again at a time: a proof takes one round trip after the other, for
-// which no file should wait.
+// What the checksum databases say of the files is asked for beside them, twice as
+// many questions at a time: a proof takes two round trips, one after the other, and
+// no file should wait for it.
 func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, done func(Fetched)) {
 	parallel = min(max(parallel, 1), len(reqs))
 	ch := make(chan goproxy.Request)
@@ -325,7 +325,7 @@ func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel 
 	defer sums.Wait()
 	defer stop(context.Canceled)
 	mods := make(chan goproxy.Request)
-	for range parallel {
+	for range 2 * parallel {
 		sums.Go(func() {
 			for req := range mods {
 				if _, err := m.want(sctx, m.Route(req.Module.Path), req); errors.Is(err, checksum.ErrUnreachable) {

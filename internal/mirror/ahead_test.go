@@ -2,11 +2,14 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,6 +17,7 @@ import (
 
 	"golang.org/x/mod/module"
 
+	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/mirror"
 	"github.com/modsluice/sluice/internal/modtest"
@@ -177,6 +181,46 @@ func TestLookAheadNeverAsksVersionControlFirst(t *testing.T) {
 	}
 }
 
+// A guess is wrong now and then, and where the answer is a moment away it saves
+// nothing when it is right.
+func TestOfASourceThatIsNearNothingIsGuessed(t *testing.T) {
+	for away, guessed := range map[time.Duration]bool{time.Millisecond: false, 20 * time.Millisecond: true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := modtest.New(t)
+			w.AddTxtar("-- near.test/pruned@v1.0.0/go.mod --\nmodule near.test/pruned\n\ngo 1.17\n\nrequire near.test/a v1.1.0\n-- near.test/a@v1.1.0/go.mod --\nmodule near.test/a\n")
+			var known []goproxy.Request
+			for i := range 20 {
+				known = append(known, gomod(w.Add("known.test/m"+strconv.Itoa(i), "v1.0.0", nil)))
+			}
+			h := w.Handler()
+			r := newRig(t, parts{
+				sources: []upstream.Source{pipe(t, "s", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					time.Sleep(away)
+					h.ServeHTTP(rw, r)
+				}))},
+				settings: mirror.Settings{LookAhead: 8},
+			})
+			r.chain.Health = upstream.NewHealth(upstream.HealthConfig{Heartbeat: -1})
+			for _, req := range known {
+				if g := r.get(req); g.err != nil {
+					t.Fatal(g.err)
+				}
+			}
+			w.Forget()
+			pruned := gomod(module.Version{Path: "near.test/pruned", Version: "v1.0.0"})
+			if g := r.get(pruned, mirror.Options{Client: "one"}); g.err != nil {
+				t.Fatal(g.err)
+			}
+			r.Settle()
+			want := []goproxy.Request{pruned}
+			if guessed {
+				want = append(want, gomod(module.Version{Path: "near.test/a", Version: "v1.1.0"}))
+			}
+			wantAsked(t, w, away.String()+" away", want...)
+		})
+	}
+}
+
 func TestLookAheadKeepsToItsBudgetAndEndsWithClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := modtest.New(t)
@@ -302,4 +346,63 @@ func TestPrefetchTellsEachFile(t *testing.T) {
 	for _, req := range reqs[:3] {
 		r.wantStored(req, true)
 	}
+}
+
+// aFarDatabase takes its time for each module once.
+type aFarDatabase struct {
+	db    mirror.Sums
+	err   error
+	mu    sync.Mutex
+	asked map[module.Version]chan struct{}
+}
+
+func (d *aFarDatabase) Name() string { return "sumdb.test" }
+
+func (d *aFarDatabase) Sums(ctx context.Context, mod module.Version) (string, string, error) {
+	d.mu.Lock()
+	known := d.asked[mod]
+	if known == nil {
+		known = make(chan struct{})
+		d.asked[mod] = known
+		time.AfterFunc(200*time.Millisecond, func() { close(known) })
+	}
+	d.mu.Unlock()
+	<-known
+	if d.err != nil {
+		return "", "", d.err
+	}
+	return d.db.Sums(ctx, mod)
+}
+
+func TestNoFileWaitsForItsTurnAtTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := modtest.New(t)
+		var reqs []goproxy.Request
+		for i := range 40 {
+			reqs = append(reqs, gomod(w.Add("far.test/m"+strconv.Itoa(i), "v1.0.0", nil)))
+		}
+		h := w.Handler()
+		source := pipe(t, "s", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(100 * time.Millisecond)
+			h.ServeHTTP(rw, r)
+		}))
+		db := &aFarDatabase{db: sumsOf(t, w.SumDB("sumdb.test"), nil), asked: map[module.Version]chan struct{}{}}
+		start := time.Now()
+		newRig(t, parts{sources: []upstream.Source{source}, sums: db}).Prefetch(t.Context(), reqs, 4, func(f mirror.Fetched) {
+			if f.Err != nil {
+				t.Errorf("%v: %v", f.Request, f.Err)
+			}
+		})
+		// Each file takes 200 ms where it asks for itself alone: 2 s, four at a time.
+		if took := time.Since(start); took > 1300*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		dead := &aFarDatabase{err: checksum.ErrUnreachable, asked: map[module.Version]chan struct{}{}}
+		start = time.Now()
+		failed := 0
+		newRig(t, parts{sources: []upstream.Source{source}, sums: dead}).Prefetch(t.Context(), reqs[:1], 4, func(f mirror.Fetched) { failed++ })
+		if took := time.Since(start); failed != 1 || took > time.Second {
+			t.Errorf("without the database: %d told, in %v", failed, took)
+		}
+	})
 }

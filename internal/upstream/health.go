@@ -29,6 +29,8 @@ const (
 	// leastDelay is the same for a source that is known well.
 	leastDelay = 50 * time.Millisecond
 	mostDelay  = 5 * time.Second
+	// nearTime is a round trip within a building.
+	nearTime = 3 * time.Millisecond
 	// enough is how many latencies make a source known.
 	enough = 8
 	// lineDelay is how long a connection may take before version control, which is
@@ -401,6 +403,14 @@ func (s *sourceHealth) delay(ask Ask) time.Duration {
 		return min(max(firstDelay, usual), mostDelay)
 	}
 	return min(max(leastDelay, usual), mostDelay)
+}
+
+// near judges by the quickest quarter: a busy machine makes the others slow.
+func (h *Health) near(src Source, ask Ask) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := &h.of(src).asks[ask].took
+	return w.n >= enough && w.quantile(.25) <= nearTime.Seconds()
 }
 
 // began says that src is being asked.

@@ -292,6 +292,13 @@ func (c *Chain) Resting(req goproxy.Request) bool {
 	return resting
 }
 
+// Near reports whether the source that is asked for req first is known to answer
+// within nearTime where nothing holds it up, so that asking before anybody needs the
+// answer saves next to nothing.
+func (c *Chain) Near(req goproxy.Request) bool {
+	return c.Health != nil && c.Health.near(c.steps(req)[0].src, AskOf(req))
+}
+
 // Doubted reports whether a zip of src is better not handed on before it is
 // verified: no zip of it was found right yet, or none since it lied, and a mirror
 // may stand in for it, which what a client has already would prevent.
