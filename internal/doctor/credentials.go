@@ -541,6 +541,9 @@ func (p *private) refused(l login, r remoteAddress, host sshHost, repo, stderr s
 		}
 	}
 	line = strings.TrimSuffix(line, ".")
+	if out := p.gitAlone(l.git, r, repo, code, line); out != nil {
+		return *out
+	}
 	out := p.mean(code, line)
 	f := finding.At(code, s.Place)
 	if r.scheme == "ssh" && r.port != "" && strings.Trim(r.port, "0123456789") == "" {

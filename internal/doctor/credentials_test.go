@@ -40,7 +40,7 @@ type corner struct {
 	repo   *modtest.GitRepo
 	home   string
 	mod    module.Version
-	env    []string // beside what the server needs
+	env    []string // beside what the server needs; a name without a value is taken away
 	hasGit bool
 	answer time.Duration
 	page   http.RoundTripper // what answers for the page of the import path; nil: the server
@@ -113,8 +113,10 @@ func machine(words string) string { return "machine " + modtest.GitHost + " " + 
 func (c *corner) subject() *Subject {
 	environ := append(c.git.Environ(), "HOME="+c.home, "USERPROFILE="+c.home, "GIT_CONFIG_NOSYSTEM=1", "GIT_SSH_COMMAND=false", "GOPRIVATE="+modtest.GitHost, "GOMODCACHE="+filepath.Join(c.home, "mod"))
 	for _, kv := range c.env {
-		name, _, _ := strings.Cut(kv, "=")
-		environ = append(slices.DeleteFunc(environ, func(old string) bool { return strings.HasPrefix(old, name+"=") }), kv)
+		name, _, set := strings.Cut(kv, "=")
+		if environ = slices.DeleteFunc(environ, func(old string) bool { return strings.HasPrefix(old, name+"=") }); set {
+			environ = append(environ, kv)
+		}
 	}
 	get := func(name string) (value string) {
 		for _, kv := range environ {
@@ -279,6 +281,19 @@ func TestWhetherThePrivateModulesOfAProjectCanBeHadIsTold(t *testing.T) {
 		{"but for this host", func(c *corner) {
 			c.file(".gitconfig", "[http \"https://"+modtest.GitHost+"\"]\n\tsslVerify = true\n[http]\n\tsslVerify = false\n", 0o600)
 		}, "", "", ""},
+		{"a forward proxy of git's own that is not there", func(c *corner) {
+			c.dotGit()
+			c.file(".gitconfig", "[http \"https://"+modtest.GitHost+"/\"]\n\tproxy = http://joe:"+password+"@127.0.0.1:1\n", 0o600)
+		}, "repository fail SL-FWD-002", "git goes to git.modtest.example through http://***@127.0.0.1:1, by its setting http.https://git.modtest.example/.proxy", "git config --global --unset-all http.https://git.modtest.example/.proxy"},
+		{"authorities of git's own without that of the host", func(c *corner) {
+			c.dotGit()
+			c.env = []string{"GIT_SSL_CAINFO"}
+			c.file(".gitconfig", "[http \"https://"+modtest.GitHost+"/\"]\n\tsslCAInfo = "+c.file("old.pem", string(modtest.NewAuthority(c.t, "Old").PEM), 0o600)+"\n", 0o600)
+		}, "repository fail SL-TLS-001", "alone for git.modtest.example, by its setting http.https://git.modtest.example/.sslcainfo", "git config --global --replace-all http.https://git.modtest.example/.sslcainfo FILE"},
+		{"authorities of git's own in its environment", func(c *corner) {
+			c.dotGit()
+			c.env = []string{"GIT_SSL_CAINFO=" + c.file("old.pem", string(modtest.NewAuthority(c.t, "Old").PEM), 0o600)}
+		}, "repository fail SL-TLS-001", "alone for git.modtest.example, by GIT_SSL_CAINFO", "export GIT_SSL_CAINFO='FILE'"},
 		{"there is no git", func(c *corner) { c.hasGit = false }, "machine.git fail SL-VCS-001", "git is not in PATH", ""},
 		{"no login, and nobody needs one now", func(c *corner) {
 			c.git.RequireAuth("joe", password)

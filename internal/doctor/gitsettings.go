@@ -97,27 +97,34 @@ func (g gitSettings) own(address string) bool {
 	return false
 }
 
-// unverified says by which setting git takes any certificate of an address; "" if it does
-// not. A setting for the address outranks one for all.
-func (g gitSettings) unverified(address string) (by string) {
+// connection is the value of http.NAME for the connection to an address, and the key that
+// it stands under; "" if there is none. A setting for the address outranks one for all.
+func (g gitSettings) connection(address, name string) (value, key string) {
 	var all, here gitSetting
 	for _, s := range g {
 		scope, ok := strings.CutPrefix(s.key, "http.")
-		scope, ok2 := strings.CutSuffix(scope, "sslverify")
-		switch scope = strings.TrimSuffix(scope, "."); {
-		case !ok || !ok2:
+		scope, ok2 := strings.CutSuffix(scope, name)
+		switch {
+		case !ok || !ok2 || scope != "" && !strings.HasSuffix(scope, "."):
 		case scope == "":
 			all = s
-		case scopeCovers(scope, address):
+		case scopeCovers(strings.TrimSuffix(scope, "."), address):
 			here = s
 		}
 	}
 	if here.key != "" {
 		all = here
 	}
-	switch strings.ToLower(all.value) {
+	return all.value, all.key
+}
+
+// unverified says by which setting git takes any certificate of an address; "" if it does
+// not.
+func (g gitSettings) unverified(address string) (by string) {
+	value, key := g.connection(address, "sslverify")
+	switch strings.ToLower(value) {
 	case "false", "no", "off", "0":
-		return all.key
+		return key
 	}
 	return ""
 }

@@ -594,8 +594,15 @@ func (s *Subject) damaged(ds []modcache.Damage) Outcome {
 		f.Fix = []string{"sluice rescue --cache"}
 	}
 	out.Finding = &f
+	if d.Contested && len(ds) == 1 {
+		out.Fact = contested{d.Module}
+	}
 	return out
 }
+
+// contested is the Fact of a cache in which nothing is the matter but one version that
+// go.sum contradicts.
+type contested struct{ m module.Version }
 
 // Below these a build runs, or soon runs, out of space; in bytes.
 const (

@@ -854,7 +854,7 @@ func (s *Subject) supply() []Check {
 		checks = append(checks, answer)
 		ways = append(ways, answer.ID)
 	}
-	checks = append(checks, Check{ID: "supply.checksums", Group: "Supply line", Title: "modules can be verified", Link: "checksums", Needs: needs[1:], After: slices.Concat(ways, answers), Run: func(_ context.Context, seen Seen) Outcome {
+	checks = append(checks, Check{ID: "supply.checksums", Group: "Supply line", Title: "modules can be verified", Link: "checksums", Needs: needs[1:], After: slices.Concat(ways, answers, []string{"machine.cached"}), Run: func(_ context.Context, seen Seen) Outcome {
 		return s.verified(seen, sums, ways)
 	}})
 	var before []string
@@ -1011,7 +1011,7 @@ func (s *Subject) verified(seen Seen, mirrors, ways []string) Outcome {
 			}
 		}
 	}
-	if out := s.againstGoSum(seen); out != nil {
+	if out := cmp.Or(s.againstGoSum(seen), s.againstDatabase(proven, seen)); out != nil {
 		return *out
 	}
 	switch {

@@ -168,13 +168,22 @@ func (s *Subject) stranger(w way, host string, x shake, out Outcome) Outcome {
 		if runtime.GOOS == "darwin" || runtime.GOOS == "windows" { // whose own rules may be stricter
 			out.Finding.Confidence = finding.Medium
 		}
-		for name, value := range map[string]string{"SSL_CERT_FILE": file, "SSL_CERT_DIR": dir} {
-			if roots := s.usual(); value != "" && roots != nil && w.net.Verify(x.chain, host, roots) == nil {
-				out.Text += fmt.Sprintf("; %s=%s leads to another one than that of the system, which has it", name, value)
-				out.Subject, out.Finding.Mend, out.Finding.Fix = name, "take the variable away, or have it name the list of the system", []string{"unset " + name}
+		var names []string
+		for _, v := range []struct{ name, value string }{{"SSL_CERT_FILE", file}, {"SSL_CERT_DIR", dir}} {
+			if roots := s.usual(); v.value != "" && roots != nil && w.net.Verify(x.chain, host, roots) == nil {
+				out.Text += fmt.Sprintf("; %s=%s leads to another one than that of the system, which has it", v.name, v.value)
+				names = append(names, v.name)
+			}
+		}
+		if len(names) > 0 {
+			out.Subject, out.Finding.Mend, out.Finding.Fix = strings.Join(names, ", "), "take the variable away, or have it name the list of the system", nil
+			for _, name := range names {
 				if s.Place == finding.PowerShell {
-					out.Finding.Fix = []string{"Remove-Item env:" + name}
+					name = "Remove-Item env:" + name
+				} else {
+					name = "unset " + name
 				}
+				out.Finding.Fix = append(out.Finding.Fix, name)
 			}
 		}
 		return out

@@ -215,6 +215,7 @@ func TestAVariableThatLeadsToAnotherListIsNamed(t *testing.T) {
 	}{
 		{[]string{"nowhere", list}, env("SSL_CERT_FILE", "/srv/own.pem"), []string{"unset SSL_CERT_FILE"}},
 		{[]string{list}, env("SSL_CERT_DIR", "/srv/own"), []string{"unset SSL_CERT_DIR"}},
+		{[]string{list}, variables("SSL_CERT_FILE", "/srv/own.pem", "SSL_CERT_DIR", "/srv/own"), []string{"unset SSL_CERT_FILE", "unset SSL_CERT_DIR"}},
 		{[]string{"nowhere"}, env("SSL_CERT_FILE", "/srv/own.pem"), nil}, // nobody says that it would help
 		{[]string{list}, variables(), nil},
 	} {

@@ -188,7 +188,7 @@ var entries = [...]Entry{
 		Title: "the resolver of the go command and that of the system disagree",
 		Why:   "Go reads the hosts file and asks the servers of resolv.conf itself. What else nsswitch.conf names, it does not ask.",
 		Mend:  "have resolv.conf name a server that knows the host, or write the address into the hosts file",
-		Fix:   []string{"getent ahosts HOST", "getent hosts HOST | sudo tee -a /etc/hosts"},
+		Fix:   []string{"getent ahosts HOST", "getent hosts HOST | sed 's/$/ HOST/' | sudo tee -a /etc/hosts"},
 	},
 	{
 		Code: NameDenied, Cause: CauseDNSFailure, Severity: Fail,

@@ -268,7 +268,7 @@ var written = map[Code]map[Place][]string{
 	ResolversDiffer: {
 		PowerShell: {"Resolve-DnsName HOST"},
 		Dockerfile: {"docker build --network host ."},
-		GitLab:     {"before_script: [ 'getent hosts HOST >> /etc/hosts' ]"},
+		GitLab:     {`before_script: [ 'getent hosts HOST | sed "s/$/ HOST/" >> /etc/hosts' ]`},
 	},
 	CAStoreStale: {
 		PowerShell: {"Get-ChildItem env:SSL_CERT*", "certutil -generateSSTFromWU roots.sst"},
