@@ -7,11 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,6 +22,9 @@ import (
 type Authority struct {
 	File string // its own certificate, PEM
 	PEM  []byte // the same
+	// URL is where its own certificate is to be had, which those that it issues say, as
+	// those of public authorities do; "" is nowhere.
+	URL string
 
 	t    testing.TB
 	cert *x509.Certificate
@@ -31,16 +36,62 @@ type Authority struct {
 // ten years, whose file lasts as long as the test.
 func NewAuthority(t testing.TB, name string) *Authority {
 	t.Helper()
+	return newAuthority(t, name, 0, nil)
+}
+
+// NewAuthorityOfSize is NewAuthority with a certificate of exactly so many bytes, so
+// that it can stand in the place of another one.
+func NewAuthorityOfSize(t testing.TB, name string, size int) *Authority {
+	t.Helper()
+	pad := 1
+	for range 1000 { // a signature takes a byte more or less
+		a := newAuthority(t, name, pad, nil)
+		if n := len(a.cert.Raw); n == size {
+			return a
+		} else if pad += size - n; pad < 1 {
+			t.Fatalf("modtest: a certificate of %d bytes is too small for an authority", size)
+		}
+	}
+	t.Fatalf("modtest: no certificate of %d bytes came about", size)
+	return nil
+}
+
+// Under makes an authority of that name, whose certificate a signs: one that has to be
+// sent along with what it issues.
+func (a *Authority) Under(name string) *Authority {
+	a.t.Helper()
+	return newAuthority(a.t, name, 0, a)
+}
+
+// netscapeComment is an extension that means nothing to anybody.
+var netscapeComment = asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 13}
+
+// newAuthority makes one that by signs, or it itself, with pad bytes that mean nothing.
+func newAuthority(t testing.TB, name string, pad int, by *Authority) *Authority {
+	t.Helper()
 	a := &Authority{t: t, made: 1}
-	a.cert = &x509.Certificate{
+	c := &x509.Certificate{
 		SerialNumber: big.NewInt(a.made), Subject: pkix.Name{CommonName: name, Organization: []string{name}},
 		NotBefore: time.Now().AddDate(-10, 0, 0), NotAfter: time.Now().AddDate(10, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	var der []byte
-	a.key, der = a.sign(a.cert)
-	a.cert.Raw = der
-	a.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if pad > 0 {
+		value, err := asn1.MarshalWithParams(strings.Repeat("x", pad), "ia5")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ExtraExtensions = []pkix.Extension{{Id: netscapeComment, Value: value}}
+	}
+	if by != nil {
+		by.made++
+		c.SerialNumber = big.NewInt(by.made)
+		a.key, c.Raw = by.sign(c)
+	} else {
+		a.cert = c
+		a.key, c.Raw = a.sign(c)
+	}
+	a.cert = c
+	a.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 	a.File = filepath.Join(t.TempDir(), "ca.crt")
 	a.write(a.File, a.PEM)
 	return a
@@ -93,6 +144,9 @@ func (a *Authority) Issue(from, to time.Time, names ...string) tls.Certificate {
 		} else {
 			c.DNSNames = append(c.DNSNames, n)
 		}
+	}
+	if a.URL != "" {
+		c.IssuingCertificateURL = []string{a.URL}
 	}
 	key, der := a.sign(c)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}

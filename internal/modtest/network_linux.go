@@ -38,6 +38,7 @@ const startServer = time.Minute
 type Network struct {
 	Queries string // the file that dnsmasq writes its log into
 	Options string // of resolv.conf, from the next Resolvers on
+	Search  string // domains that resolv.conf has searched, likewise; "" is none
 
 	t      testing.TB
 	dir    string
@@ -99,6 +100,9 @@ func (n *Network) Resolvers(addrs ...string) {
 	text := ""
 	for _, a := range addrs {
 		text += "nameserver " + a + "\n"
+	}
+	if n.Search != "" {
+		text += "search " + n.Search + "\n"
 	}
 	n.write("resolv.conf", text+"options "+n.Options+"\n")
 }

@@ -30,9 +30,10 @@ type scenario struct {
 	explains bool
 	comes    bool              // modules come all the same: doctor warns
 	stays    bool              // the fix is a command that downloads, and leaves the source as it is
-	verdict  doctor.Verdict    // of the first round; "" is broken, or impaired where modules come
+	verdict  doctor.Verdict    // of each round; "" is broken, or impaired where modules come
 	check    string            // what must fail before and pass after; "" is go mod download
 	fill     map[string]string // what a person puts in for FILE and its like; a value may hold $LAB, the client's home, and $PROJECT
+	recipe   string            // the file of the project that the lines of the fix are pasted into; "" is a shell
 	fixes    map[finding.Code]hand
 	beside   []finding.Code // warnings that belong to the situation, and are mended with it or left
 }
@@ -63,22 +64,27 @@ type round struct {
 	By       string       `json:"by"` // doctor or explain
 	Code     finding.Code `json:"code"`
 	Sentence string       `json:"sentence"`
-	Took     float64      `json:"took_ms"`
 	Pasted   []string     `json:"pasted,omitempty"` // the commands
 	Filled   string       `json:"filled,omitempty"` // what a person put into them
+	Into     string       `json:"into,omitempty"`   // the file that they were pasted into, as lines; "" is a shell
 	ByHand   string       `json:"by_hand,omitempty"`
 }
 
 // A result is what became of a scenario.
 type result struct {
-	Name    string   `json:"name"`
-	Rows    string   `json:"rows"`
-	Kind    string   `json:"kind"`
-	Title   string   `json:"title"`
-	Comes   bool     `json:"comes"` // modules come all the same
-	Rounds  []round  `json:"rounds"`
-	Before  string   `json:"before"` // the end of what the go command said, where it failed
-	Misses  []string `json:"misses,omitempty"`
+	Name   string   `json:"name"`
+	Rows   string   `json:"rows"`
+	Kind   string   `json:"kind"`
+	Title  string   `json:"title"`
+	Comes  bool     `json:"comes"` // modules come all the same
+	Rounds []round  `json:"rounds"`
+	Before string   `json:"before"` // the end of what the go command said, where it failed
+	Misses []string `json:"misses,omitempty"`
+	// Late is where doctor took longer than it may, which a busy machine may be the reason
+	// of: that is no miss of its words, and a bar of the run all the same.
+	Late    []string `json:"late,omitempty"`
+	Took    float64  `json:"took_ms"`         // the slowest doctor, from its start to its end
+	Well    float64  `json:"took_well_ms"`    // the slowest that had nothing to say; 0 if none had
 	Again   bool     `json:"again,omitempty"` // judged a second time, alone, since it missed something beside others
 	Seconds float64  `json:"seconds"`
 }
@@ -92,10 +98,10 @@ func (r *result) String() string {
 	if len(codes) > 0 {
 		said = strings.Join(codes, ", then ")
 	}
-	if len(r.Misses) > 0 {
-		return fmt.Sprintf("MISS %-28s %s\n     %s", r.Name, said, strings.Join(r.Misses, "\n     "))
+	if !r.good() {
+		return fmt.Sprintf("MISS %-28s %s\n     %s", r.Name, said, strings.Join(r.wrong(), "\n     "))
 	}
-	return fmt.Sprintf("ok   %-28s %s (%.1f s)", r.Name, said, r.Seconds)
+	return fmt.Sprintf("ok   %-28s %s (%.1f s, doctor %.1f s)", r.Name, said, r.Seconds, r.Took/1000)
 }
 
 // judge makes the scenario of that name happen, in the namespaces that it runs in.
@@ -118,6 +124,11 @@ func judge(ctx context.Context, name, program, dir string) *result {
 	r.Seconds = time.Since(begin).Seconds()
 	return r
 }
+
+// wrong is all that is not as it must be.
+func (r *result) wrong() []string { return slices.Concat(r.Misses, r.Late) }
+
+func (r *result) good() bool { return len(r.wrong()) == 0 }
 
 func (r *result) miss(format string, a ...any) {
 	r.Misses = append(r.Misses, fmt.Sprintf(format, a...))
@@ -149,7 +160,7 @@ func (l *lab) judge(s *scenario, r *result) {
 	if len(s.planted) == 0 {
 		if rep := l.doctor(r); rep.Verdict != doctor.Well || len(rep.Findings) > 0 {
 			r.miss("doctor says %s of what is well: %s", rep.Verdict, rep.Sentence)
-			r.Rounds = append(r.Rounds, round{By: "doctor", Code: first(rep), Sentence: rep.Sentence, Took: rep.Took})
+			r.Rounds = append(r.Rounds, round{By: "doctor", Code: first(rep), Sentence: rep.Sentence})
 		}
 		return
 	}
@@ -187,13 +198,29 @@ func first(rep *doctor.Report) finding.Code {
 	return rep.Findings[0].Code
 }
 
+// What doctor may take from its start to its end: whatever is the matter, and where it
+// finds nothing.
+const (
+	mayTake     = 8 * time.Second
+	mayTakeWell = 1500 * time.Millisecond
+)
+
 // doctor runs sluice doctor, which may contact nobody whom the settings do not name.
 func (l *lab) doctor(r *result) *doctor.Report {
 	l.forget()
-	e := l.run(goMay, "", l.program, "doctor", "--json")
+	begin := time.Now()
+	e := l.run(goMay, "", append([]string{l.program, "doctor", "--json"}, l.with...)...)
+	took := time.Since(begin)
 	rep, err := doctor.Read([]byte(e.out))
 	if err != nil {
 		l.Fatalf("sluice doctor: %v: %s", err, tail(e.err+e.out))
+	}
+	may, ms := mayTake, float64(took.Milliseconds())
+	if r.Took = max(r.Took, ms); rep.Verdict == doctor.Well {
+		may, r.Well = mayTakeWell, max(r.Well, ms)
+	}
+	if took > may {
+		r.Late = append(r.Late, fmt.Sprintf("doctor, which says %s, took %.1f s, and may take %v", rep.Verdict, took.Seconds(), may))
 	}
 	if list := l.strangers(); len(list) > 0 {
 		r.miss("doctor contacted or asked for what no setting names: %s", strings.Join(list, ", "))
@@ -228,10 +255,10 @@ func (l *lab) round(s *scenario, r *result, code finding.Code, later []finding.C
 		})
 		later = append(slices.Clone(later), code)
 	} else {
-		said = round{By: "doctor", Code: first(rep), Sentence: rep.Sentence, Took: rep.Took}
+		said = round{By: "doctor", Code: first(rep), Sentence: rep.Sentence}
 		want := doctor.Broken
 		switch {
-		case len(r.Rounds) == 0 && s.verdict != "":
+		case s.verdict != "":
 			want = s.verdict
 		case s.comes, code == finding.VerificationOff, code == finding.GoEnvHidden:
 			want = doctor.Impaired
@@ -260,10 +287,10 @@ func (l *lab) round(s *scenario, r *result, code finding.Code, later []finding.C
 	}
 	var filled []string
 	for i, c := range commands {
-		for _, standIn := range []string{"FILE", "DIR"} {
+		for _, standIn := range []string{"FILE", "DIR", "FORK", "VERSION"} {
 			if v, ok := s.fill[standIn]; ok && strings.Contains(c, standIn) {
 				v = strings.NewReplacer("$LAB", l.home, "$PROJECT", l.project).Replace(v)
-				commands[i] = strings.ReplaceAll(c, standIn, v)
+				commands[i] = strings.ReplaceAll(commands[i], standIn, v)
 				filled = append(filled, standIn)
 			}
 		}
@@ -273,7 +300,10 @@ func (l *lab) round(s *scenario, r *result, code finding.Code, later []finding.C
 	if len(commands) == 0 {
 		r.miss("%s has no command to paste", code)
 	}
-	if unknown := l.paste(commands); len(unknown) > 0 {
+	if s.recipe != "" {
+		said.Into = s.recipe
+		l.pasteInto(s.recipe, commands)
+	} else if unknown := l.paste(commands); len(unknown) > 0 {
 		r.miss("these of the fix are no commands here: %s", strings.Join(unknown, "; "))
 	}
 	r.Rounds = append(r.Rounds, said)

@@ -77,7 +77,8 @@ type lab struct {
 	home    string
 	project string
 	env     map[string]string // of the client's shell
-	leads   []string          // hosts that the sources redirect to
+	leads   []string          // hosts that the sources, or git's settings, lead to
+	with    []string          // more flags of doctor
 	stops   []func()          // of what otherTime serves
 	path    string            // PATH as it was
 	undo    func()            // what mends the repository
@@ -87,14 +88,16 @@ type lab struct {
 
 // newLab makes a network in which all is well.
 func newLab(t *modtest.Scope, program string) *lab {
-	l := &lab{Scope: t, program: program, net: modtest.NewNetwork(t, resolver), world: modtest.New(t)}
+	l := &lab{Scope: t, program: program, net: modtest.NewNetwork(t, resolver, "--address=/"+wild+"/"+otherAddr), world: modtest.New(t)}
 	l.net.Options = "timeout:2 attempts:1" // as long as doctor waits
 	l.net.Resolvers(resolver)
 	l.net.Sh("ip link add out type veth peer name far && ip link set far up && ip link set out arp off && ip addr add " + hereAddr + "/24 dev out && ip link set out up && ip route add default dev out")
 	l.net.Sh(fmt.Sprintf("nft 'add set inet net seen4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }; add set inet net seen6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }; "+
 		"add chain inet net count { type filter hook output priority -200; }; "+
 		"add rule inet net count meta skgid %[1]d tcp flags & (syn|ack) == syn add @seen4 { ip daddr . tcp dport }; add rule inet net count meta skgid %[1]d udp dport 1-65535 add @seen4 { ip daddr . udp dport }; "+
-		"add rule inet net count meta skgid %[1]d tcp flags & (syn|ack) == syn add @seen6 { ip6 daddr . tcp dport }; add rule inet net count meta skgid %[1]d udp dport 1-65535 add @seen6 { ip6 daddr . udp dport }'", clients))
+		"add rule inet net count meta skgid %[1]d tcp flags & (syn|ack) == syn add @seen6 { ip6 daddr . tcp dport }; add rule inet net count meta skgid %[1]d udp dport 1-65535 add @seen6 { ip6 daddr . udp dport }; "+
+		"add set inet net else4 { type ipv4_addr; flags dynamic; size 65535; }; add set inet net else6 { type ipv6_addr; flags dynamic; size 65535; }; "+
+		"add rule inet net count meta skgid %[1]d meta l4proto != { tcp, udp } add @else4 { ip daddr }; add rule inet net count meta skgid %[1]d meta l4proto != { tcp, udp } add @else6 { ip6 daddr }'", clients))
 	l.public, l.company = modtest.NewAuthority(t, "Example Trust Services"), modtest.NewAuthority(t, "Example Corp Inspection")
 	l.trust()
 
@@ -253,12 +256,18 @@ func (l *lab) paste(commands []string) (unknown []string) {
 // forget makes the packet filter and the name server begin anew with what the client
 // does.
 func (l *lab) forget() {
-	l.net.Sh("nft flush set inet net seen4 && nft flush set inet net seen6")
+	for _, set := range counted {
+		l.net.Sh("nft flush set inet net " + set)
+	}
 	l.Must(os.Truncate(l.net.Queries, 0))
 }
 
+// counted are the sets in which the packet filter has what the client contacted: by TCP
+// and UDP with the port, and by whatever else without one.
+var counted = []string{"seen4", "seen6", "else4", "else6"}
+
 var (
-	seenAddr  = regexp.MustCompile(`([0-9a-f.:]+) \. (\d+)`)
+	seenAddr  = regexp.MustCompile(`([0-9a-f]*[.:][0-9a-f.:]+)(?: \. (\d+))?`)
 	askedName = regexp.MustCompile(`query\[[A-Z0-9]+\] (\S+) from `)
 )
 
@@ -266,13 +275,13 @@ var (
 // asked for, since forget, and that nothing in the client's settings names.
 func (l *lab) strangers() (list []string) {
 	names, addrs := l.named()
-	for _, set := range []string{"seen4", "seen6"} {
+	for _, set := range counted {
 		out, err := exec.Command("nft", "-n", "list", "set", "inet", "net", set).Output()
 		l.Must(err)
 		_, elements, _ := strings.Cut(string(out), "elements")
 		for _, m := range seenAddr.FindAllStringSubmatch(elements, -1) {
 			if ip := net.ParseIP(m[1]); ip != nil && !ip.IsLoopback() && !slices.Contains(addrs, ip.String()) {
-				list = append(list, net.JoinHostPort(m[1], m[2]))
+				list = append(list, net.JoinHostPort(m[1], cmp.Or(m[2], "?")))
 			}
 		}
 	}
@@ -345,14 +354,26 @@ func (l *lab) named() (names, addrs []string) {
 	for _, h := range l.leads {
 		add(h)
 	}
+	// Whoever looks a name up here asks for it in these domains, too.
+	search := strings.Fields(values["LOCALDOMAIN"])
+	resolv, _ := os.ReadFile("/etc/resolv.conf")
+	for line := range strings.Lines(string(resolv)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "search" {
+			search = append(search, f[1:]...)
+		}
+	}
+	for _, name := range slices.Clone(names) {
+		for _, domain := range search {
+			add(name + "." + domain)
+		}
+	}
 	hosts, _ := os.ReadFile("/etc/hosts")
 	for line := range strings.Lines(string(hosts)) {
 		if f := strings.Fields(line); len(f) > 1 && slices.ContainsFunc(f[1:], func(h string) bool { return slices.Contains(names, h) }) {
 			addrs = append(addrs, f[0])
 		}
 	}
-	conf, _ := os.ReadFile("/etc/resolv.conf")
-	for line := range strings.Lines(string(conf)) {
+	for line := range strings.Lines(string(resolv)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
 			addrs = append(addrs, net.ParseIP(f[1]).String())
 		}

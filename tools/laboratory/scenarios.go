@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -22,7 +23,19 @@ import (
 
 // scenarios are all of them, in the order of the table of situations.
 func scenarios() []scenario {
-	return slices.Concat(networks(), encryption(), answers(), settings(), projects(), machines(), recipes(), doubles(), healthy())
+	list := slices.Concat(networks(), encryption(), answers(), settings(), projects(), machines(), recipes(), doubles(), healthy(), further())
+	slices.SortStableFunc(list, func(a, b scenario) int { return cmp.Compare(a.place(), b.place()) })
+	return list
+}
+
+// place is where the scenario's first row stands in the table of situations, as a text
+// that sorts so.
+func (s *scenario) place() string {
+	row, _, _ := strings.Cut(s.rows, " ")
+	if row == "" {
+		return ""
+	}
+	return fmt.Sprintf("%c%3s", row[0], row[1:])
 }
 
 // one is a planted finding.
