@@ -36,7 +36,10 @@ import (
 const exitUntold = 3
 
 // A patience is how long doctor waits: in all, and at each step.
-type patience struct{ all, lookup, connect, answer, read time.Duration }
+type patience struct {
+	all, lookup, connect, answer, read time.Duration
+	zip                                int64 // of a module, in bytes; 0 is enough to see that it comes
+}
 
 var (
 	// Three steps that all fail by time, one after the other, fit in, and after them
@@ -44,7 +47,7 @@ var (
 	// is what takes longest.
 	patient = patience{all: 8 * time.Second, lookup: 2 * time.Second, connect: 3 * time.Second, answer: 4 * time.Second, read: 800 * time.Millisecond}
 	// The go command waits 30 s for a connection and has no limit for an answer.
-	deepPatience = patience{all: 30 * time.Second, lookup: 10 * time.Second, connect: 25 * time.Second, answer: 25 * time.Second, read: 10 * time.Second}
+	deepPatience = patience{all: 30 * time.Second, lookup: 10 * time.Second, connect: 25 * time.Second, answer: 25 * time.Second, read: 10 * time.Second, zip: 32 << 20}
 )
 
 // waitNote is how long doctor is silent at a terminal before it says that it works.
@@ -74,7 +77,9 @@ their hosts, by git and without asking for a password; other version control is 
 Names are asked of the name servers of this machine, and of the one of --doh.
 
 All checks together take 8 s at most, or 30 s with --deep, which is about as patient
-as the go command. What has not ended by then is called incomplete, never well.
+as the go command. What has not ended by then is called incomplete, never well. Of the
+module's zip 64 KiB are fetched, and with --deep as much as 32 MiB, so that one that
+was changed at the source shows.
 
 With --report it also writes a file for others: codes, states and times, with pseudonyms
 for hosts, and no text that a server, a file or the environment had.
@@ -111,7 +116,7 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON; docs/doctor.schema.json says what is in it")
 	cmd.Flags().BoolVar(&all, "all", false, "print each check and each finding")
-	cmd.Flags().BoolVar(&deep, "deep", false, "wait 30 s in all, and about as long for each step as the go command does")
+	cmd.Flags().BoolVar(&deep, "deep", false, "wait 30 s in all, and about as long for each step as the go command does; fetch the zip whole, up to 32 MiB")
 	cmd.Flags().Var(&textFlag{kind: "file"}, "report", "also write a report that can be shown to others, as a page if FILE ends in .html, else as text")
 	cmd.MarkFlagFilename("report", "html", "txt")
 	cmd.Flags().BoolVar(&ref, "reference", false, "without a go.mod, ask for "+reference.Path)
@@ -313,7 +318,7 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 	begin := time.Now()
 	s := &doctor.Subject{
 		Settings: settings, Getenv: e.getenv, Place: here(), NoProxy: l.NoProxy, NoSumDB: l.NoSumDB, HasGo: e.findable("go"), HasGit: e.findable("git"), Root: os.Geteuid() == 0, Built: built(),
-		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer, Read: p.read}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
+		Limits: doctor.Limits{Lookup: p.lookup, Answer: p.answer, Read: p.read, Zip: p.zip}, Notes: &doctor.Notebook{}, PublicRoots: doctor.PublicRoots,
 		GoVersion: func(ctx context.Context) (string, error) {
 			goCmd, err := origin.FindGo(e.getenv("PATH"))
 			if err != nil {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -109,7 +110,12 @@ func (s *Subject) renamed(about, declares string) Outcome {
 	return out
 }
 
-// h1Zip is the checksum of a module's zip.
+// maxUnpacked is what the files of a module may have together for the go command, in
+// bytes.
+const maxUnpacked = 500 << 20
+
+// h1Zip is the checksum of a module's zip; of one that unpacks to more than the go command
+// takes, it is an error.
 func h1Zip(data []byte) (string, error) {
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
@@ -117,7 +123,12 @@ func h1Zip(data []byte) (string, error) {
 	}
 	var names []string
 	files := map[string]*zip.File{}
+	left := uint64(maxUnpacked)
 	for _, f := range z.File {
+		if f.UncompressedSize64 > left {
+			return "", errors.New("it unpacks to more than 500 MiB, and the go command takes no such module")
+		}
+		left -= f.UncompressedSize64
 		names = append(names, f.Name)
 		files[f.Name] = f
 	}

@@ -1,17 +1,26 @@
 package doctor
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/mod/module"
 
+	"github.com/modsluice/sluice/internal/faults"
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/modtest"
+	"github.com/modsluice/sluice/internal/upstream"
 )
 
 // Doctor fetches the beginning of a large zip alone, so that it is its record that tells.
@@ -62,3 +71,70 @@ func TestALargeZipInTheModuleCacheOrGoSumIsHeldAgainstTheDatabase(t *testing.T) 
 		})
 	}
 }
+
+func TestALargeZipThatWasChangedAtTheSourceShowsWhereItIsFetchedWhole(t *testing.T) {
+	for _, tt := range []struct {
+		fault string
+		limit int64
+		want  string
+	}{
+		{"none", 0, "well"},
+		{"none", 1 << 20, "well"},
+		{"none", 100 << 10, "well"},
+		{"old-zip", 0, "well"}, // its beginning is like that of any other
+		{"old-zip", 1 << 20, "broken SL-SUM-008"},
+		{"flip", 1 << 20, "broken SL-SRC-008"},
+		{"bomb", 4 << 20, "broken SL-SRC-008"},
+		{"cut=150000", 1 << 20, "broken SL-NET-003"},
+	} {
+		s := newScene(t)
+		s.world.Big("doctor.test/big", "v1.0.0", 200<<10)
+		s.mod = s.world.Big("doctor.test/big", "v1.1.0", 200<<10)
+		fault := parse(t, tt.fault)
+		s.source.Stop()
+		s.source = modtest.Serve(t, faults.Handler(s.world.Handler(), func(r *http.Request) (faults.Fault, bool) { return fault, strings.HasSuffix(r.URL.Path, ".zip") }))
+		sub := s.subject()
+		sub.Limits.Zip = tt.limit
+		if r := Run(t.Context(), "", sub.Checks(), time.Minute); said(r) != tt.want {
+			t.Errorf("%s, of which %d bytes are fetched: %s, want %s, in\n%s", tt.fault, tt.limit, said(r), tt.want, r.Text(TextOptions{All: true}))
+		}
+	}
+}
+
+func TestALargeZipThatTakesLongerThanThereIsComesAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		zip := slices.Concat([]byte("PK"), make([]byte, 100<<10))
+		slow := slowSource{zip: zip}
+		s := &Subject{Settings: goenv.Load(nil, nil, "", ""), Getenv: func(string) string { return "" }, Place: finding.Terminal, Module: module.Version{Path: "doctor.test/m", Version: "v1.0.0"}, Limits: Limits{Answer: 25 * time.Second, Zip: 1 << 20}}
+		for _, c := range s.answers("source.1", "slow", Source{From: slow}, nil) {
+			if c.ID == "source.1.zip" {
+				if out := c.Run(t.Context(), Seen{}); out.State != OK || out.Fact != nil {
+					t.Errorf("it is %s: %s, with %v", out.State, out.Text, out.Fact)
+				}
+			}
+		}
+	})
+}
+
+// A slowSource sends what it has of a zip at once, and then nothing more.
+type slowSource struct{ zip []byte }
+
+func (slowSource) Name() string        { return "slow" }
+func (slowSource) Kind() upstream.Kind { return upstream.Proxy }
+func (s slowSource) Get(ctx context.Context, _ goproxy.Request) (*upstream.Answer, error) {
+	return &upstream.Answer{Body: &slowBody{ctx: ctx, r: bytes.NewReader(s.zip)}}, nil
+}
+
+type slowBody struct {
+	ctx context.Context
+	r   *bytes.Reader
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if b.r.Len() > 0 {
+		return b.r.Read(p)
+	}
+	<-b.ctx.Done()
+	return 0, context.Cause(b.ctx)
+}
+func (*slowBody) Close() error { return nil }
