@@ -68,6 +68,7 @@ type round struct {
 	Filled   string       `json:"filled,omitempty"` // what a person put into them
 	Into     string       `json:"into,omitempty"`   // the file that they were pasted into, as lines; "" is a shell
 	ByHand   string       `json:"by_hand,omitempty"`
+	Named    []string     `json:"named,omitempty"` // the commands of a fix that was made by hand
 }
 
 // A result is what became of a scenario.
@@ -280,7 +281,7 @@ func (l *lab) round(s *scenario, r *result, code finding.Code, later []finding.C
 	}
 	by, isHand := s.fixes[code]
 	if isHand {
-		said.ByHand = by.says
+		said.ByHand, said.Named = by.says, commands
 		by.do(l)
 		r.Rounds = append(r.Rounds, said)
 		return
