@@ -40,7 +40,13 @@ import (
 // load reads the configuration of a command: flags, environment, file, and the
 // go command's settings. Errors are told apart by exit status.
 func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Loaded, error) {
-	in := config.Input{Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings(cmd.Context()), ReadFile: readSecret}
+	return e.loadFor(cmd, defaults, false)
+}
+
+// loadFor is load. Where storeless is true and no directory for a store is known, as
+// without HOME, Data is empty, and openStore gives a store that keeps nothing.
+func (e *env) loadFor(cmd *cobra.Command, defaults map[string]string, storeless bool) (*config.Loaded, error) {
+	in := config.Input{Storeless: storeless, Environ: e.environ, Flags: map[string]string{}, SumDBs: e.sumdbs, Defaults: defaults, Go: e.goSettings(cmd.Context()), ReadFile: readSecret}
 	for _, k := range config.Keys() {
 		if f := cmd.Flags().Lookup(k.Flag()); f != nil && f.Changed && k.Kind != config.KindSumDBs && k.Kind != config.KindSources {
 			in.Flags[k.Name] = f.Value.String()
@@ -83,6 +89,7 @@ func (e *env) load(cmd *cobra.Command, defaults map[string]string) (*config.Load
 				"nothing can be taken from it at present (%v); name what go env GOMODCACHE prints for the user whose cache it is", err)})
 		}
 	}
+	e.warnOfTrees(cmd.Context(), l)
 	if err == nil {
 		err = withoutSelf(l, in.Go)
 	}
@@ -257,6 +264,9 @@ const maxNotFound = 5 * time.Second
 // openStore opens the data directory. One that this user may not use is no
 // reason not to serve: modules are then verified and passed through.
 func openStore(l *config.Loaded, log *slog.Logger) (localStore, error) {
+	if l.Data == "" {
+		return &closedStore{dir: os.DevNull, why: errNoCacheDir}, nil // below which there is nothing, and can be nothing
+	}
 	// What zero means to the store is its own idea of a good value; to the user it
 	// is none.
 	o := store.Options{HotBytes: cmp.Or(l.Store.Hot, -1), Reserve: cmp.Or(l.Store.Reserve, -1), Quota: l.Store.Quota, Keep: unverified(l), Log: log}
@@ -273,6 +283,31 @@ func openStore(l *config.Loaded, log *slog.Logger) (localStore, error) {
 		}
 	}
 	return nil, &exitError{status: exitNo, err: fmt.Errorf("the data directory %s cannot be used: %w", l.Data, err), hint: "choose another with --data DIR"}
+}
+
+// errNoCacheDir says why there is no store where nobody has named one.
+var errNoCacheDir = errors.New("no directory for it is known, since HOME is not set; name one with --data DIR")
+
+// treePatience is how long is waited for the file system of a source, to warn of one
+// that is not there.
+const treePatience = time.Second
+
+// warnOfTrees warns of sources that are directories and are not there. They may come
+// later, so that is no mistake.
+func (e *env) warnOfTrees(ctx context.Context, l *config.Loaded) {
+	for _, entry := range l.Proxy {
+		if entry.Kind != goenv.File {
+			continue
+		}
+		dir, err := fileURLPath(entry.URL)
+		if err != nil {
+			continue // whoever makes a source of it says so
+		}
+		if why := upstream.NewTreeSource(dir, entry.Name(), treePatience).Missing(ctx); why != nil {
+			l.Warnings = append(l.Warnings, config.Error{Where: l.From["proxy"].Where, Key: "proxy", Text: fmt.Sprintf(
+				"%v, so %s has no module at present; correct the path, or bring the directory back", why, entry.Name())})
+		}
+	}
 }
 
 // unverified reports of a module whether what is stored of it may never be had

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,6 +35,9 @@ type closedStore struct {
 }
 
 func (s *closedStore) nothing() error {
+	if s.dir == os.DevNull {
+		return fmt.Errorf("there is no store (%v): %w", s.why, fs.ErrNotExist)
+	}
 	return fmt.Errorf("%s is no store that could be read: %w", s.dir, fs.ErrNotExist)
 }
 

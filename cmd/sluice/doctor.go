@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/user"
@@ -214,7 +215,11 @@ func (x examination) report(ctx context.Context) (*doctor.Report, error) {
 		note := time.AfterFunc(waitNote, func() { x.e.say("still waiting for answers, %v at most", x.patience.all) })
 		defer note.Stop()
 	}
-	r, err := x.e.examine(ctx, l, mistakes, x.patience, x.doh, x.ref)
+	r, err := x.e.examine(ctx, l, mistakes, x.patience, x.doh, func(s *doctor.Subject) {
+		if s.Module.Path == "" && s.Project == "" && x.ref {
+			s.Module = reference
+		}
+	})
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -290,8 +295,9 @@ func (e *env) writeReport(r *doctor.Report, file string) error {
 	return nil
 }
 
-// examine makes the checks of doctor for a configuration, which may have mistakes.
-func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Errors, p patience, doh resolverFlag, ref bool) (*doctor.Report, error) {
+// examine makes the checks of doctor for a configuration, which may have mistakes. choose
+// may have the sources asked for another module than one of go.mod.
+func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Errors, p patience, doh resolverFlag, choose func(*doctor.Subject)) (*doctor.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.all) // the go command may have to be asked where it lies
 	defer cancel()
 	settings := e.goSettings(ctx)
@@ -304,9 +310,7 @@ func (e *env) examine(ctx context.Context, l *config.Loaded, mistakes config.Err
 		}
 	}
 	return e.examineChain(ctx, l, settings, mistakes, chain, p, doh, func(s *doctor.Subject) []doctor.Check {
-		if s.Module.Path == "" && s.Project == "" && ref {
-			s.Module = reference
-		}
+		choose(s)
 		return s.Checks()
 	})
 }
@@ -349,6 +353,7 @@ func (e *env) examineChain(ctx context.Context, l *config.Loaded, settings *goen
 	}
 	e.project(s)
 	s.Environ, s.Findable = e.environ, e.findable
+	s.Interfaces, s.ConfigFile = net.Interfaces, l.File
 	if u, err := user.Current(); err == nil {
 		s.SystemHome = u.HomeDir
 	}
@@ -585,13 +590,28 @@ func built() time.Time {
 }
 
 // tellDoctor says below a failed command what is wrong on the way to modules, or that
-// nothing is any more. Where that cannot be told it says nothing.
-func (e *env) tellDoctor(ctx context.Context, l *config.Loaded) {
-	r, err := e.examine(ctx, l, nil, patient, resolverFlag{}, false)
+// nothing is any more. The sources are asked for the module that was missed; its version
+// may be empty. Where that cannot be told it says nothing.
+func (e *env) tellDoctor(ctx context.Context, l *config.Loaded, missed module.Version) {
+	var asked module.Version
+	r, err := e.examine(ctx, l, nil, patient, resolverFlag{}, func(s *doctor.Subject) {
+		if missed.Version == "" {
+			if i := slices.IndexFunc(s.Selected, func(m module.Version) bool { return m.Path == missed.Path }); i >= 0 {
+				missed = s.Selected[i]
+			}
+		}
+		// A private one is none of the sources' business, and has checks of its own.
+		if missed.Version != "" && goproxy.IsCanonical(missed) && !s.NoProxy.Match(missed.Path) {
+			s.Module = missed
+		}
+		asked = s.Module
+	})
 	switch {
 	case err != nil || ctx.Err() != nil:
 	case r.Verdict == doctor.Broken:
 		e.tell("sluice doctor: " + r.Text(doctor.TextOptions{Brief: true}))
+	case (r.Verdict == doctor.Well || r.Verdict == doctor.Impaired) && asked.Path != "" && asked == missed:
+		e.say("doctor finds nothing wrong on the way to %s now; run the command again, and if it still fails, see that way with sluice trace %[1]s", asked)
 	case r.Verdict == doctor.Well || r.Verdict == doctor.Impaired:
 		e.say("doctor finds nothing wrong on the way to modules now; run the command again, and if one module alone fails, see its way with sluice trace MODULE@VERSION")
 	}

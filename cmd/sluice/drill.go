@@ -237,7 +237,7 @@ func runDrill(ctx context.Context, e *env, cmd *cobra.Command, o drillOrder) err
 	if info.Wire && fault.Only != "" {
 		return misuse("%s is a fault of the network, which asks for no kind of file; write %s", fault.Name, fault.Name)
 	}
-	l, err := e.load(cmd, runDefaults())
+	l, err := e.loadFor(cmd, runDefaults(), true) // it has a store of its own
 	if err != nil {
 		return err
 	}

@@ -291,7 +291,7 @@ func (x *emergency) scratch(name string) (string, error) {
 
 // sources collects all sources that somebody named: the settings, --to, --bundle.
 func (x *emergency) sources(ctx context.Context) error {
-	l, err := x.e.load(x.cmd, rescueDefaults())
+	l, err := x.e.loadFor(x.cmd, rescueDefaults(), true)
 	var mistakes config.Errors
 	if err != nil {
 		// Without a list of sources there may be --to, --bundle, and the store.
@@ -845,7 +845,6 @@ func (x *emergency) command(ctx context.Context, stderr io.Writer, u string, arg
 	sig := make(chan os.Signal, 8)
 	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sig)
-	heedBrokenPipe()
 	var kept keeper
 	out, errOut, end, err := kept.tapAll(&e, stderr)
 	if err != nil {

@@ -503,7 +503,6 @@ func (e *env) explainRun(ctx context.Context, o explainFlags, args []string) err
 	sig := make(chan os.Signal, 8)
 	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sig)
-	heedBrokenPipe()
 	var kept keeper
 	out, outTap, err := kept.tap(e.rawStdout())
 	if err != nil {
@@ -571,6 +570,9 @@ var secretFlag = regexp.MustCompile(`(?im)((?:^|[\s"'])--?(?:password|passwd|tok
 // keepLast writes what a command printed before it failed where explain --last
 // finds it. Only the user may read it.
 func keepLast(data string, l lastFailure) error {
+	if data == "" {
+		return errNoCacheDir
+	}
 	l.Output = finding.Redact(secretFlag.ReplaceAllString(strings.ToValidUTF8(l.Output, "\uFFFD"), "${1}***"))
 	for i, a := range l.Command {
 		l.Command[i] = finding.Redact(a)

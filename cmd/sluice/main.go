@@ -54,6 +54,7 @@ type env struct {
 func main() { os.Exit(start()) }
 
 func start() int {
+	heedBrokenPipe()
 	dir, _ := os.Getwd()
 	e := &env{environ: os.Environ(), dir: dir, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	e.terminal = term.IsTerminal(int(os.Stderr.Fd())) && e.getenv("TERM") != "dumb"
@@ -150,13 +151,17 @@ func notify(ch chan<- os.Signal, sigs ...os.Signal) {
 // A latch remembers that a write failed, also where whoever wrote does not look.
 type latch struct {
 	io.Writer
-	err error
+	gone func() // is called when there is nobody any more who reads
+	err  error
 }
 
 func (l *latch) Write(p []byte) (int, error) {
 	n, err := l.Writer.Write(p)
 	if l.err == nil {
 		l.err = err
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		l.gone()
 	}
 	return n, err
 }
@@ -173,7 +178,9 @@ func (e *env) rawStdout() io.Writer {
 func run(ctx context.Context, e *env, args []string) int {
 	ctx, stop := interruptible(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	out := &latch{Writer: e.stdout}
+	ctx, gone := context.WithCancelCause(ctx)
+	defer gone(nil)
+	out := &latch{Writer: e.stdout, gone: func() { gone(&interruptError{syscall.SIGPIPE}) }}
 	inner := *e
 	inner.stdout = out
 	e = &inner
@@ -187,6 +194,10 @@ func run(ctx context.Context, e *env, args []string) int {
 	}
 	if err == nil {
 		return exitYes
+	}
+	if errors.Is(out.err, syscall.EPIPE) {
+		// sluice … | head: whoever read has enough. All is tidied up by now.
+		return exitSignal + int(syscall.SIGPIPE)
 	}
 	ie, ok := errors.AsType[*interruptError](err)
 	if !ok && errors.Is(err, context.Canceled) {

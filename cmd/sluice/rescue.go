@@ -178,7 +178,7 @@ type rescueDamage struct {
 }
 
 func runRescueCache(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrder) error {
-	l, err := e.load(cmd, rescueDefaults())
+	l, err := e.loadFor(cmd, rescueDefaults(), true)
 	if err != nil {
 		return err
 	}
@@ -230,6 +230,10 @@ func runRescueCache(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrd
 	if r.Unasked > 0 {
 		e.say("warning: the checksum database could not be asked about %d versions: %v", r.Unasked, r.Unread)
 	}
+	_, denied := rep.withoutDenied()
+	if denied != "" && ctx.Err() == nil {
+		e.say("hint: %s", rep.givenBack())
+	}
 	switch {
 	case ctx.Err() != nil:
 		e.say("what was mended stays; run the command again to go on")
@@ -238,7 +242,7 @@ func runRescueCache(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrd
 		return err
 	case rep.Mended < len(rep.Damages):
 		ee := &exitError{status: exitNo}
-		if o.dryRun {
+		if o.dryRun && denied == "" {
 			e.say("hint: sluice rescue --cache mends it")
 		}
 		return ee
@@ -281,7 +285,11 @@ func (rep *rescueReport) add(r modcache.Report, took time.Duration) {
 }
 
 func (rep *rescueReport) print(e *env) {
-	for _, d := range rep.Damages {
+	damages, denied := rep.withoutDenied()
+	if denied != "" {
+		fmt.Fprintln(e.stdout, denied)
+	}
+	for _, d := range damages {
 		fmt.Fprintf(e.stdout, "%s: %s", d.File, d.Problem)
 		switch {
 		case d.Error != "":

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"regexp"
@@ -66,5 +68,35 @@ func TestTheSchemaAndThePageOfRescueKnowEveryFieldAndKind(t *testing.T) {
 		if got := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return w == "" }); !slices.Equal(got, words) {
 			t.Errorf("the schema has %q, and the program %q", got, words)
 		}
+	}
+}
+
+// A cache that belongs to somebody else has one thing wrong with it, not thousands.
+func TestTheFilesOfAnotherUserAreOneLineWithOneCommand(t *testing.T) {
+	rep := rescueReport{Cache: "/srv/mod", DryRun: true, Versions: 9, Damages: []rescueDamage{
+		{Kind: "zip-damaged", File: "cache/download/example.com/dep/@v/v1.2.0.zip", Problem: "there is nothing in it"},
+	}}
+	for i := range 9 {
+		rep.Damages = append(rep.Damages, rescueDamage{Kind: "denied", File: fmt.Sprintf("example.com/hello@v1.0.%d", i), Problem: "it belongs to another user, and this one may not read it (-rw-------)"})
+	}
+	var out strings.Builder
+	rep.print(&env{stdout: &out, stderr: io.Discard})
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if want := "9 files and directories may not be used by this user, such as example.com/hello@v1.0.0: it belongs to another user, and this one may not read it (-rw-------)"; lines[0] != want || len(lines) != 3 {
+		t.Errorf("it prints\n%s\nand has to begin with\n%s", out.String(), want)
+	}
+	if got := rep.givenBack(); !strings.Contains(got, `chown -R "$(id -u):$(id -g)" /srv/mod`) {
+		t.Errorf("the hint is %q", got)
+	}
+	// What was mended is told one by one, and so are a few.
+	for i := range rep.Damages {
+		if i > 3 {
+			rep.Damages[i].Done = "allowed"
+		}
+	}
+	out.Reset()
+	rep.print(&env{stdout: &out, stderr: io.Discard})
+	if n := strings.Count(out.String(), "\n"); n != 11 {
+		t.Errorf("%d lines, want 11:\n%s", n, out.String())
 	}
 }

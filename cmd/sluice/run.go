@@ -86,9 +86,8 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	sig := make(chan os.Signal, 8)
 	notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sig)
-	heedBrokenPipe()
 
-	l, err := e.load(cmd, runDefaults())
+	l, err := e.loadFor(cmd, runDefaults(), true)
 	if err != nil {
 		return err
 	}
@@ -116,12 +115,14 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	w := s.world
 	// Before anybody asks it: a "not found" leads this go command to direct.
 	w.parts.chain.DirectBehind = tail == ",direct"
-	w.requests = sink.request
+	var missed missedModule
+	w.requests = missed.note(sink.request)
 	s.start(ctx, l)
 
 	// Without a proxy to ask there is nothing to fetch: the command gets from the
-	// store what is there.
-	if fetch && e.findable(args[0]) && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
+	// store what is there. And what nothing keeps would come twice.
+	_, keepsNone := w.store.(*closedStore)
+	if fetch && !keepsNone && e.findable(args[0]) && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
 		pctx, release := interruptible(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 		finished := e.prefetch(pctx, con, w.mirror, l)
 		defer func() {
@@ -151,10 +152,10 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 		return &exitError{status: max(status, exitNo), err: err}
 	}
 	if status != 0 {
-		cause := e.tellFailure(l.Data, lastFailure{Time: started.UTC().Round(0), Command: slices.Clone(args), Dir: e.dir, Status: status, Output: string(kept.bytes())})
+		told := e.tellFailure(l.Data, lastFailure{Time: started.UTC().Round(0), Command: slices.Clone(args), Dir: e.dir, Status: status, Output: string(kept.bytes())})
 		e.tellSources(w)
-		if cause == finding.CauseSumDBUnreachable || w.failedRequests() > 0 && (cause == "" || doctorKnowsMore(cause)) {
-			e.tellDoctor(ctx, l)
+		if told.Cause == finding.CauseSumDBUnreachable || w.failedRequests() > 0 && (!told.Known() || doctorKnowsMore(told.Cause)) {
+			e.tellDoctor(ctx, l, missed.by(told))
 		}
 		return &exitError{status: status}
 	}
@@ -226,7 +227,8 @@ func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end fu
 }
 
 // heedBrokenPipe makes a write to a pipe that nobody reads an error, so that it does
-// not end us while a command of ours runs. A child has the signal as it was.
+// not end us while a command of ours runs, or before we have removed what we made. A
+// child has the signal as it was.
 func heedBrokenPipe() { notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 func sameFile(a, b *os.File) bool {
@@ -236,20 +238,17 @@ func sameFile(a, b *os.File) bool {
 }
 
 // tellFailure says below a failed command what its output means, and keeps it for
-// explain --last. Of what it cannot tell it says nothing. It returns the cause; "" if
-// the text does not say it.
-func (e *env) tellFailure(data string, last lastFailure) finding.Cause {
+// explain --last. Of what it cannot tell it says nothing, and returns the zero value.
+func (e *env) tellFailure(data string, last lastFailure) explain.Result {
 	if last.Output == "" {
-		return ""
+		return explain.Result{}
 	}
 	keepLast(data, last) // where nothing can be written, --last has nothing to say
 	r := explain.Text(last.Output)
-	if !r.Known() {
-		return ""
+	if r.Known() {
+		e.tell(wordsOf(explainFlags{}.told(r)))
 	}
-	x, f := explainFlags{}.told(r)
-	e.tell(wordsOf(x, f))
-	return f.Cause
+	return r
 }
 
 // tellSources says below a failed command which sources were in trouble, if that

@@ -100,13 +100,13 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 			return misuse("%q is no version, branch, tag or commit that could exist", version)
 		}
 	}
-	l, err := e.load(cmd, nil)
+	l, err := e.loadFor(cmd, nil, true)
 	if err != nil {
 		return err
 	}
 	// A look makes no store where there is none.
 	var st localStore = &closedStore{dir: l.Data, why: errors.New("there is no store yet")}
-	if hasStore(l.Data) {
+	if l.Data == "" || hasStore(l.Data) {
 		if st, err = openStore(l, nil); err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 		tr := traceResult{TraceResult: r}
 		if r.Err != nil {
 			t.OK = false
-			f, _ := mirror.Explain(r.Err)
+			f, _ := explainTraced(mod, r.Err)
 			tr.Error, tr.Cause, tr.Code, tr.Fix = finding.Redact(r.Err.Error()), string(f.Cause), string(f.Code), f.Fix
 		}
 		t.Results = append(t.Results, tr)
@@ -139,7 +139,7 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 			return err
 		}
 	} else {
-		printTrace(e, t, results)
+		printTrace(e, t, mod, results)
 	}
 	if !t.OK {
 		return &exitError{status: exitNo}
@@ -149,7 +149,13 @@ func runTrace(ctx context.Context, e *env, cmd *cobra.Command, arg string, asJSO
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func printTrace(e *env, t traced, results []mirror.TraceResult) {
+// explainTraced is mirror.Explain with the commands for the module that was traced.
+func explainTraced(mod module.Version, err error) (finding.Finding, []string) {
+	f, details := mirror.Explain(err)
+	return f.About(mod.Path, mod.Version), details
+}
+
+func printTrace(e *env, t traced, mod module.Version, results []mirror.TraceResult) {
 	for i, r := range t.Results {
 		fmt.Fprintf(e.stdout, "%s\n", r.Request)
 		for _, s := range t.Steps {
@@ -175,7 +181,7 @@ func printTrace(e *env, t traced, results []mirror.TraceResult) {
 			fmt.Fprintf(e.stdout, "  = %d bytes from %s\n", r.Size, from)
 			continue
 		}
-		f, details := mirror.Explain(results[i].Err)
+		f, details := explainTraced(mod, results[i].Err)
 		fmt.Fprintf(e.stdout, "  = failed\n    %s\n", strings.ReplaceAll(finding.Body(f, details...), "\n", "\n    "))
 	}
 }

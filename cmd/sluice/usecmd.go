@@ -215,6 +215,14 @@ func runUse(ctx context.Context, e *env, cmd *cobra.Command, o useFlags, text st
 		return changeError(ctx, e, err, "")
 	}
 	u.Changed = step != nil
+	if step != nil && o.scope == scopeUser {
+		// Another process may have written since we looked: what was there, the step knows.
+		if u.Before = settings.Default("GOPROXY").Redacted(); len(step.Files) > 0 {
+			if v := envFile(step.Files[0].Before).Get("GOPROXY"); v.Layer == goenv.UserFile {
+				u.Before = v.Redacted()
+			}
+		}
+	}
 	if o.scope == scopeUser {
 		e.warnOfEnvironment(settings, list, text, &u)
 		warnOfConfig(l, list, &u)

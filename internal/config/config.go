@@ -172,6 +172,9 @@ type Input struct {
 	Defaults map[string]string // by key name: what this command has other defaults for
 	Go       *goenv.Settings   // nil if there are none
 	CacheDir string            // the user's cache directory; empty if there is none
+	// Storeless is whether the command can do without a store: where nothing says where
+	// it is, Data is empty, and that is no mistake.
+	Storeless bool
 	// ReadFile reads the files that [[source]] tables name, with their modes (0
 	// where those say nothing). Nil means that there are no files.
 	ReadFile func(path string) ([]byte, fs.FileMode, error)
@@ -180,6 +183,7 @@ type Input struct {
 // Loaded is a Config and where it is from.
 type Loaded struct {
 	Config
+	File     string          // Input.Path
 	From     map[string]From // by key name; complete
 	Trees    []Tree          // of this machine, which may not be there: that of ModCache
 	Warnings []Error         // what the go command's settings have that does nothing
@@ -211,7 +215,7 @@ func TreeOf(dir string) Tree {
 // what could be read, with defaults in place of what could not, to be shown but
 // not to be run with.
 func Load(in Input) (*Loaded, error) {
-	l := &Loaded{From: make(map[string]From)}
+	l := &Loaded{File: in.Path, From: make(map[string]From)}
 	if in.Go == nil {
 		in.Go = goenv.Load(nil, nil, "", "")
 	}
@@ -372,6 +376,9 @@ func (l *Loaded) setDefault(k Key, in Input) Errors {
 	text := k.Default
 	switch k.Name {
 	case "data":
+		if in.CacheDir == "" && in.Storeless {
+			return nil
+		}
 		if in.CacheDir == "" {
 			return Errors{{Key: k.Name, Text: "no directory is given, and this user has no cache directory; write " + k.assignment()}}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -61,6 +62,12 @@ type Subject struct {
 	PrivateNet func(host string, login bool) *upstream.Net
 	Explain    func(text string) (code finding.Code, line string)
 	SystemHome string // the home directory that the system has for this user, whatever HOME says; "" if it is not known
+
+	// Interfaces lists those of this machine, as net.Interfaces does; nil: they are not
+	// looked at.
+	Interfaces func() ([]net.Interface, error)
+	// ConfigFile is the configuration of Sluice; "" if there is none.
+	ConfigFile string
 
 	Limits Limits
 	Notes  *Notebook // in Wrap of all Nets
@@ -196,6 +203,12 @@ func (s *Subject) config() Outcome {
 		texts = append(texts, err.Error())
 	}
 	out := s.mean(Fail, finding.ConfigMalformed, "", strings.Join(texts, "; "))
+	if s.ConfigFile == "" {
+		out.Finding.Fix = []string{"sluice config check"}
+	} else {
+		f := out.Finding.With(finding.StandInFile, s.ConfigFile)
+		out.Finding = &f
+	}
 	if len(s.Mistakes) > 1 {
 		return out
 	}
@@ -469,7 +482,17 @@ func (s *Subject) home() Outcome {
 		}
 		return Outcome{State: OK, Text: "the module cache is " + from(v)}
 	}
-	return s.mean(Fail, finding.CacheDenied, "HOME", "HOME, GOPATH and GOMODCACHE are not set, so the go command has no place for modules")
+	out := s.mean(Fail, finding.CacheDenied, "HOME", "HOME, GOPATH and GOMODCACHE are not set, so the go command has no place for modules")
+	// go env -w writes to a file below HOME, so it cannot mend this.
+	f := *out.Finding
+	if home := s.SystemHome; plainDir(home) {
+		f.Mend, f.Fix = "set HOME, as a login does", []string{finding.Setting(s.Place, "HOME", home)}
+	} else {
+		f.Mend = "set HOME, or name directories for what is downloaded and built"
+		f.Fix = []string{finding.Setting(s.Place, "GOMODCACHE", "/tmp/gomod"), finding.Setting(s.Place, "GOCACHE", "/tmp/gocache")}
+	}
+	out.Finding = &f
+	return out
 }
 
 // nearest is dir, or the nearest directory above it that is there.

@@ -541,6 +541,9 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 	}
 	first := Check{ID: id + ".answer", Group: group, Title: "answer", Link: "answer", Needs: needs, After: after}
 	first.Run = func(ctx context.Context, seen Seen) Outcome {
+		if out := s.noTree(ctx, src); out != nil {
+			return *out
+		}
 		ctx = look(ctx, seen)
 		begin := time.Now()
 		if s.Module.Path == "" {
@@ -870,6 +873,7 @@ func (s *Subject) supply() []Check {
 		before = append(before, c.ID)
 	}
 	checks = append(checks, s.names(hosts, before)...)
+	checks = append(checks, s.loopback(slices.Clone(before)))
 	checks = append(checks, Check{ID: "machine.interception", Group: "Machine", Title: "one authority for all", Link: "encryption", After: tls, Run: func(_ context.Context, seen Seen) Outcome { return s.intercepted(seen) }})
 	checks = append(checks, Check{ID: "machine.clock", Group: "Machine", Title: "clock", Link: "machine", After: slices.Concat(tls, answers, ways), Run: func(_ context.Context, seen Seen) Outcome { return s.clock(seen) }})
 	return checks
@@ -912,6 +916,8 @@ func (s *Subject) walk(seen Seen) Outcome {
 		}
 		_, no := answer.Fact().(lacks)
 		switch {
+		case bad != "" && no: // a directory that is not there
+			failed = append(failed, bad)
 		case bad != "":
 			failed = append(failed, bad)
 			if !src.Entry.FallBackOnError {

@@ -24,6 +24,7 @@ type cand struct {
 	text       string
 	before     string // the line before it
 	host       string
+	base       string // where the address of host begins, if another line than this one has it
 	mod        module.Version
 	confidence finding.Confidence
 	ipv4       bool // the line shows that IPv4 fails as well
@@ -301,7 +302,10 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 			return best, body
 		}
 	}
-	s, body := t.serverSaid(i)
+	var s string
+	if best.weight != header { // below that the answer of a server belongs to the next line
+		s, body = t.serverSaid(i)
+	}
 	t.refine(&best, i, l, s)
 	if best.weight == vague {
 		best.confidence = finding.Medium
@@ -678,8 +682,13 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		}
 	}
 
-	if said != "" {
-		t.heed(c, what, said)
+	ours := said != "" && t.heed(c, what, said)
+	if m := queried.FindStringSubmatch(bare(l.text)); m != nil {
+		// What has to change is the line of go.mod: asked about is what is no version.
+		c.code, c.confidence, c.host, host, ours = finding.GoModParse, finding.Medium, "", "", false
+		if m[1] != "" {
+			c.confidence = finding.High
+		}
 	}
 	if toolchain {
 		switch c.code {
@@ -697,6 +706,11 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 	if port != "" && port != "443" && port != "80" && c.host == host {
 		c.host += ":" + port
 	}
+	if ours {
+		if from, base := t.blamed(i); from != "" {
+			c.host, c.base = from, base
+		}
+	}
 	if c.host == "" && c.weight == telling && network[c.code] {
 		c.confidence = finding.Medium
 	}
@@ -705,13 +719,14 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 // ownCode is the last line of an error body of Sluice's own.
 var ownCode = regexp.MustCompile(`\n\s*code: (sl-[a-z]+-[0-9]{3})\s*$`)
 
-// heed gives the words of a server's answer their rank.
-func (t *text) heed(c *cand, what asked, said string) {
+// heed gives the words of a server's answer their rank. It reports whether the server is
+// a Sluice, which says itself what is the matter.
+func (t *text) heed(c *cand, what asked, said string) (ours bool) {
 	if m := ownCode.FindStringSubmatch(said); m != nil {
 		// It was a Sluice that answered, and it has said so itself.
 		if e, ok := finding.Lookup(finding.Code(strings.ToUpper(m[1]))); ok {
 			c.code, c.weight, c.confidence = e.Code, telling, finding.High
-			return
+			return true
 		}
 	}
 	code, w := t.bodyCode(said)
@@ -727,6 +742,7 @@ func (t *text) heed(c *cand, what asked, said string) {
 	case c.code == finding.SourceBadStatus && (code == finding.VCSLogin || code == finding.UnknownRevision):
 		c.code, c.confidence = code, finding.Medium
 	}
+	return false
 }
 
 // byAddress reads the address that was dialled: an IPv6 one, or one that cannot be
@@ -887,6 +903,7 @@ func (c cand) result(place finding.Place) Result {
 	r := Result{
 		Finding: finding.At(c.code, place), Line: finding.OneLine(maskBroken(c.before, c.text), maxShown), Number: c.number,
 		Host: finding.OneLine(c.host, 255), Module: finding.OneLine(c.mod.Path, 255), Version: finding.OneLine(c.mod.Version, 128), Place: place,
+		source: c.base,
 	}
 	if c.code == finding.NotModules {
 		r.Host, r.Module, r.Version = "", "", ""

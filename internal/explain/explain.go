@@ -38,6 +38,8 @@ type Result struct {
 	Version string // its version, if the text names it
 	// Place is where the command ran, as far as the text shows: see finding.Places.
 	Place finding.Place
+
+	source string // where the address of Host begins, if Line has not got it
 }
 
 // Known reports whether the text said what failed.
@@ -61,7 +63,11 @@ func (r Result) fill(f finding.Finding, c finding.Confidence) finding.Finding {
 	if h, _, ok := strings.Cut(host, ":"); ok && h != "" && !strings.HasPrefix(host, "[") {
 		host = h
 	}
-	f = f.With(finding.StandInHost, host).With(finding.StandInModule, r.Module).With(finding.StandInVersion, r.Version).With(finding.StandInPattern, pattern(r.Module))
+	version := r.Version
+	if f.Code == finding.ToolchainTooOld {
+		version = wantedGo(r.Line) // of Go, and not of a module
+	}
+	f = f.With(finding.StandInHost, host).With(finding.StandInPattern, pattern(r.Module)).With(finding.StandInVersion, version).About(r.Module, version)
 	if host != "" {
 		f = f.With(finding.StandInURL, "https://"+host+"/")
 		if base := r.base(host); base != "" {
@@ -71,12 +77,15 @@ func (r Result) fill(f finding.Finding, c finding.Confidence) finding.Finding {
 			}
 		}
 	}
-	return f
+	return r.suit(f)
 }
 
 // base is where the text found the host: scheme and port, if a URL of the deciding line
 // has them.
 func (r Result) base(host string) string {
+	if r.source != "" {
+		return r.source
+	}
 	for _, scheme := range []string{"http://", "https://"} {
 		_, rest, ok := strings.Cut(r.Line, scheme+host)
 		if !ok {

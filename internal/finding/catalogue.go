@@ -750,8 +750,8 @@ var entries = [...]Entry{
 		Code: NoModule, Cause: CauseNoModuleOrWorkspace, Severity: Fail,
 		Title: "the command runs outside the module or workspace it needs",
 		Why:   "There is no go.mod here, go.work does not list this directory, or GO111MODULE=off.",
-		Mend:  "go to the directory of the module, make one, or list it in go.work",
-		Fix:   []string{"go env GOMOD GOWORK GO111MODULE", "go work use ."},
+		Mend:  "go to the directory of the module; make one with go mod init, or list it in go.work if there is one",
+		Fix:   []string{"go mod init example.com/app", "go work use ."},
 	},
 	{
 		Code: ReplaceIgnored, Cause: CauseReplaceDirectiveProblem, Severity: Fail,

@@ -83,13 +83,13 @@ func explainWalk(we *upstream.WalkError) (finding.Finding, []string) {
 		code = SourceCode(worst)
 	}
 	f := finding.Of(code)
-	f = f.With(finding.StandInModule, we.Request.Module.Path)
-	if we.Request.Module.Version != "" {
-		f = f.With(finding.StandInVersion, we.Request.Module.Version)
-	}
-	f = f.With(finding.StandInPattern, we.Request.Module.Path)
+	f = f.About(we.Request.Module.Path, we.Request.Module.Version)
 	if ok {
-		f = f.With(finding.StandInURL, worst.Source).With(finding.StandInHost, hostOf(worst.Source))
+		host := hostOf(worst.Source)
+		if oe, is := errors.AsType[*origin.Error](worst.Err); is {
+			host = oe.Host
+		}
+		f = f.With(finding.StandInURL, worst.Source).With(finding.StandInHost, host)
 	}
 	return f, details
 }
@@ -132,6 +132,8 @@ func SourceCode(a upstream.Attempt) finding.Code {
 			return finding.VCSLogin
 		case origin.Tool:
 			return finding.VCSMissing
+		case origin.Unresolved:
+			return finding.SourceDNS
 		}
 		return finding.VCSFailed
 	}

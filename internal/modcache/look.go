@@ -166,6 +166,13 @@ func (st *state) regular(name string, perm fs.FileMode) (_ fs.FileInfo, ok bool)
 	if err != nil {
 		return nil, false // of a directory that cannot be searched, the survey tells
 	}
+	if fi.Mode()&fs.ModeSymlink != 0 && slices.Contains([]string{".zip", ".info", ".mod"}, filepath.Ext(name)) {
+		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			// It leads nowhere: the go command takes it for nothing, and renames what comes
+			// into its place. Locks, hashes and lists it opens where they lie.
+			return nil, false
+		}
+	}
 	st.present = true
 	if !fi.Mode().IsRegular() {
 		st.damaged(NotAFile, name, "it is %s, and no file", what(fi))

@@ -369,10 +369,7 @@ func plants() []plant {
 		{"mod a page", ModDamaged, file(".mod", page), false},
 		{"mod zero bytes", ModDamaged, file(".mod", strings.Repeat("\x00", 30)), false},
 		{"mod of another module", ModChanged, file(".mod", "module mods.test/other\n"), false},
-		{"mod a link to nothing", NotAFile, func(s *scene, m module.Version) string {
-			link(s.t, "/nowhere/at/all", s.at(m, ".mod"))
-			return s.at(m, ".mod")
-		}, false},
+		{"mod a directory", NotAFile, dir(".mod"), false},
 		{"list with zero bytes", ListDamaged, list("v1.\x00\x00\x00\x00"), false},
 		{"list a page", ListDamaged, list(page), false},
 		{"list cut short", ListDamaged, list("v1.0"), false},

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,17 +19,19 @@ type Cause uint8
 
 // The zero Cause is Trouble.
 const (
-	Trouble Cause = iota // the network, the server, the repository, the disk
-	Missing              // there is no such module, version or repository
-	Timeout              // the job took too long
-	Auth                 // the server wants credentials, or better ones
-	Refused              // GOVCS, GOINSECURE or a protocol rule forbids it
-	Tool                 // go, git or another command is missing, or too old
+	Trouble    Cause = iota // the network, the server, the repository, the disk
+	Missing                 // there is no such module, version or repository
+	Timeout                 // the job took too long
+	Auth                    // the server wants credentials, or better ones
+	Refused                 // GOVCS, GOINSECURE or a protocol rule forbids it
+	Tool                    // go, git or another command is missing, or too old
+	Unresolved              // the host's name has no address, as far as could be told
 )
 
-var causeNames = [...]string{"trouble", "missing", "timeout", "auth", "refused", "tool"}
+var causeNames = [...]string{"trouble", "missing", "timeout", "auth", "refused", "tool", "unresolved"}
 
-// String is the cause's word in logs: trouble, missing, timeout, auth, refused, tool.
+// String is the cause's word in logs: trouble, missing, timeout, auth, refused, tool,
+// unresolved.
 func (c Cause) String() string {
 	if int(c) < len(causeNames) {
 		return causeNames[c]
@@ -41,6 +44,7 @@ func (c Cause) String() string {
 type Error struct {
 	Request goproxy.Request
 	Cause   Cause
+	Host    string // of Unresolved
 	Text    string // the go command's own words where it had any; fit to be shown: see clean
 	Hint    string // a sentence that says how to mend it, if we know
 	Err     error  // the cause in Go's terms, such as context.DeadlineExceeded; may be nil
@@ -120,8 +124,12 @@ var (
 		`requested URL returned error: 40[137]|: 40[137] (Unauthorized|Forbidden|Proxy Authentication Required)|HTTP Error 40[137]|` +
 		`Permission denied \(|Host key verification failed|Please make sure you have the correct access rights`)
 	refusedText = regexp.MustCompile(`GOVCS disallows|transport '[^']*' not allowed|no secure protocol found|insecure protocol|\w+ scheme disallowed|redirected from secure URL`)
-	toolText    = regexp.MustCompile(`executable file not found|cannot run \S+: No such file|unable to find remote helper`)
-	tooNewText  = regexp.MustCompile(` requires go >= (\S+) \(running go `)
+	// What git and its curl, hg, ssh and the go command itself say of a name without an address.
+	unresolvedText = regexp.MustCompile(`(?i)Could not resolve (?:host|hostname):? '?([A-Za-z0-9.-]+[A-Za-z0-9])|` +
+		`lookup ([A-Za-z0-9.-]+[A-Za-z0-9])(?: on \S+)?: (?:no such host|server misbehaving|Temporary failure|i/o timeout|no answer)|` +
+		`(?:Name or service not known|Temporary failure in name resolution|nodename nor servname provided)`)
+	toolText   = regexp.MustCompile(`executable file not found|cannot run \S+: No such file|unable to find remote helper`)
+	tooNewText = regexp.MustCompile(` requires go >= (\S+) \(running go `)
 
 	// A clone that is broken, in use by a dead process's leftovers, or pulled
 	// away: its own fault, so a fresh one may well work.
@@ -158,6 +166,10 @@ func classify(req goproxy.Request, text string) *Error {
 	case tooNewText.MatchString(p):
 		e.Cause = Tool
 		e.Hint = "Install Go " + tooNewText.FindStringSubmatch(p)[1] + " or newer for the sluice process; only modules in Git can be fetched with an older one."
+	case unresolvedText.MatchString(p):
+		e.Cause = Unresolved
+		m := unresolvedText.FindStringSubmatch(p)
+		e.Host = cmp.Or(m[1], m[2])
 	case refusedText.MatchString(p):
 		e.Cause = Refused
 		e.Hint = "This is a safety rule: see `go help vcs` for GOVCS, and set GOINSECURE for modules whose server has nothing better than http."

@@ -426,7 +426,7 @@ func (x *exchange) writeDetails(status int, f finding.Finding, err error) {
 // lines that a go command shows.
 func (x *exchange) write(status int, f finding.Finding, details []string) {
 	x.code = string(f.Code)
-	body := finding.Body(f, details...) + "\n"
+	body := finding.Body(f.About(x.module, x.version), details...) + "\n"
 	h := x.Header()
 	h.Del("ETag")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
