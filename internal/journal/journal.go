@@ -3,10 +3,11 @@
 //
 // A step is one or more files that change together: all of them or none. What they
 // were is on the disk before anything is touched. A file is replaced as a whole (a
-// temporary file, synced and renamed), with its mode and owner; a symbolic link to it
-// stays. Who is killed at any point leaves each file as it was or as it was to become,
-// and the next step, undo or look settles what was begun. Steps of several processes
-// take turns.
+// temporary file, synced and renamed), with its mode, owner and extended attributes; a
+// symbolic link to it stays, and a file that has further names (hard links) is written
+// where it is, so that it keeps them. Who is killed at any point leaves each file as it
+// was or as it was to become (one with further names perhaps in part), and the next
+// step, undo or look settles what was begun. Steps of several processes take turns.
 //
 // It has no idea what is in the files: whoever plans a step says so. It is no backup
 // either: what others write meanwhile is not recorded, and an undo stops before it.
@@ -222,8 +223,12 @@ func (s *Step) apply() error {
 func (j *Journal) back(s *Step) error {
 	for i, f := range s.Files {
 		os.Remove(s.temp(i))
-		if f.is(true, f.After) == nil {
-			if err := f.restore(s.temp(i), seen{true, f.After}); err != nil {
+		last := f.After
+		if torn := f.torn(); torn != nil {
+			last = torn
+		}
+		if f.is(true, last) == nil {
+			if err := f.restore(s.temp(i), seen{true, last}); err != nil {
 				return fmt.Errorf("%s could not be put back, and the next sluice command tries again: %w", f.Name, err)
 			}
 		}
@@ -389,8 +394,12 @@ func (j *Journal) settle() (steps []*Step, last int, err error) {
 			before := 0
 			for i, f := range s.Files {
 				os.Remove(s.temp(i))
-				if f.is(true, f.After) == nil {
-					if err := f.restore(s.temp(i), seen{true, f.After}); err != nil {
+				last := f.After
+				if torn := f.torn(); torn != nil {
+					last = torn
+				}
+				if f.is(true, last) == nil {
+					if err := f.restore(s.temp(i), seen{true, last}); err != nil {
 						return nil, 0, cannot(f.Name, err)
 					}
 				}
@@ -497,7 +506,11 @@ func (f File) prepare(temp string, data []byte) error {
 		err = nil
 	}
 	// After the owner, as a change of that may take bits away.
-	if err = errors.Join(err, os.Chmod(temp, mode)); err != nil {
+	err = errors.Join(err, os.Chmod(temp, mode))
+	if err == nil && info != nil {
+		err = keepAttrs(temp, f.Real)
+	}
+	if err != nil {
 		os.Remove(temp)
 	}
 	return err
@@ -511,6 +524,9 @@ func (s *Step) temp(i int) string {
 
 // replace puts temp in the place of name, for good.
 func replace(temp, name string) error {
+	if info, err := os.Lstat(name); err == nil && linked(info) {
+		return overwrite(temp, name)
+	}
 	if err := os.Rename(temp, name); err != nil {
 		os.Remove(temp)
 		return err

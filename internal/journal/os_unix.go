@@ -52,6 +52,12 @@ func mayWrite(dir string) error {
 	return nil
 }
 
+// linked reports whether a file has further names.
+func linked(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
+}
+
 // keepOwner gives temp the owner and group of the file that it replaces.
 func keepOwner(temp string, of fs.FileInfo) error {
 	info, err := os.Lstat(temp)
