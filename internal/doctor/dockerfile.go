@@ -23,10 +23,18 @@ type stage struct {
 	steps []step
 }
 
+// A heredoc is text below an instruction, up to a line that is its end; tabs may stand
+// before that.
+type heredoc struct {
+	end  string
+	tabs bool
+}
+
 var (
 	dockerEscape = regexp.MustCompile("^#\\s*escape\\s*=\\s*([\\\\`])\\s*$")
-	dockerHere   = regexp.MustCompile(`<<-?\s*["']?([A-Za-z_][A-Za-z0-9_]*)["']?`)
-	dockerArg    = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}?`)
+	// A word of its own, as BuildKit has it: << in the midst of one is a shift.
+	dockerHere = regexp.MustCompile(`(?:^|\s)[0-9]*<<(-?)([^<\s]+)`)
+	dockerArg  = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}?`)
 )
 
 // parseDockerfile reads the stages of a Dockerfile. What it does not understand it
@@ -35,7 +43,7 @@ func parseDockerfile(text string) (stages []stage) {
 	escape := `\`
 	var steps []step
 	var now *step
-	var heres []string // the ends of heredocs that are open
+	var heres []heredoc // those that are open
 	directives := true
 	n := 0
 	for raw := range strings.Lines(text) {
@@ -43,13 +51,20 @@ func parseDockerfile(text string) (stages []stage) {
 		line := strings.TrimRight(raw, "\r\n")
 		trimmed := strings.TrimSpace(line)
 		if len(heres) > 0 {
-			if strings.TrimLeft(line, "\t") == heres[0] {
+			end := line
+			if heres[0].tabs {
+				end = strings.TrimLeft(line, "\t")
+			}
+			if end == heres[0].end {
 				if heres = heres[1:]; len(heres) == 0 {
 					steps, now = append(steps, *now), nil
 				}
 				continue
 			}
-			now.args += "\n" + line
+			// A comment for a shell, as one between the lines of an instruction.
+			if now.verb != "RUN" || !strings.HasPrefix(trimmed, "#") {
+				now.args += "\n" + line
+			}
 			continue
 		}
 		if directives {
@@ -77,7 +92,7 @@ func parseDockerfile(text string) (stages []stage) {
 		}
 		if slices.Contains([]string{"RUN", "COPY", "ADD"}, now.verb) {
 			for _, m := range dockerHere.FindAllStringSubmatch(now.args, -1) {
-				heres = append(heres, m[1])
+				heres = append(heres, heredoc{strings.Trim(m[2], `"'`), m[1] != ""})
 			}
 		}
 		if len(heres) == 0 {

@@ -33,6 +33,10 @@ func TestWhatBreaksModulesInAnImageIsFound(t *testing.T) {
 		{"nothing to do with modules", dockerfile("FROM debian:bookworm-slim", "COPY app /app"), corp, "", "", ""},
 		{"a setting in a comment", dockerfile("FROM golang:1.24", "# ENV GOSUMDB=off", "COPY . .", "RUN go build"), "", "", "", ""},
 		{"a heredoc", dockerfile("FROM golang:1.24-alpine", "RUN <<EOF", "apk add git", "EOF", "ENV GOPRIVATE=git.corp.example", "COPY go.mod go.sum ./", "RUN <<-'END' cat", "go mod download", "\tEND"), corp, "", "", ""},
+		{"a heredoc with a comment, and one that ends with it", dockerfile("FROM golang:1.24-alpine", "COPY go.mod go.sum ./", "ENV GOPRIVATE=git.corp.example", "RUN <<end-of.1 sh -e", "# export GOSUMDB=off", "apk add git", "\tend-of.1 GOPROXY=direct", "end-of.1", "RUN go mod download"), corp, "", "", ""},
+		{"a shift that is no heredoc", dockerfile("FROM golang:1.24", "RUN echo $((1<<n))", "COPY go.mod go.sum ./", "RUN go mod download", "ENV GOSUMDB=off"), "", "project.image warn SL-ENV-005", "Dockerfile:5: GOSUMDB is off", ""},
+		{"two heredocs", dockerfile("FROM golang:1.24", "COPY . .", "RUN <<A <<B", "true", "A", "export GOSUMDB=off", "B", "RUN go build"), "", "project.image warn SL-ENV-005", "Dockerfile:3: GOSUMDB is off", ""},
+		{"what a heredoc sets", dockerfile("FROM golang:1.24", "COPY . .", "RUN <<-EOF", "export GOSUMDB=off", "go build", "\tEOF", "RUN true"), "", "project.image warn SL-ENV-005", "Dockerfile:3: GOSUMDB is off", ""},
 
 		{"go.mod alone", dockerfile("FROM golang:1.24", "COPY go.mod ./", "RUN go mod download", "COPY . ."), "", "project.image warn SL-BLD-001", "Dockerfile:3: go mod download runs without go.sum, of which line 2 copies go.mod alone", "COPY go.mod go.sum ./"},
 		{"go.sum is left out", dockerfile("FROM golang:1.24", "COPY go.mod go.sum ./", "RUN go mod download") + "-- app/.dockerignore --\n# all\n*\n!go.mod\n!*.go\n", "", "project.image warn SL-BLD-001", ".dockerignore:2: go.sum is left out of the image", "!go.sum"},
