@@ -88,7 +88,7 @@ func (e *env) peers(cmd *cobra.Command, r *remoteFlags) ([]peer, error) {
 		list = append(list, peer{name: short + " on " + l.Data, short: short, base: "http://sluice", client: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}})
 	}
 	if len(list) == 0 {
-		return nil, &exitError{status: exitNo, err: fmt.Errorf("no server that this user may switch runs on the data directory %s", l.Data), hint: "name its directory with --data DIR, or its address with --server URL --token-file FILE"}
+		return nil, &exitError{status: exitNo, err: fmt.Errorf("no sluice serve that this user may ask runs on the data directory %s", l.Data), hint: "start one with sluice serve; of one that runs, name its directory with --data DIR, or its address with --server URL --token-file FILE"}
 	}
 	return list, nil
 }

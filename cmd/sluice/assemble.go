@@ -55,6 +55,9 @@ func (e *env) loadFor(cmd *cobra.Command, defaults map[string]string, storeless 
 	if dir, err := os.UserCacheDir(); err == nil {
 		in.CacheDir = dir
 	}
+	if f := cmd.Flags().Lookup("config"); f.Changed && f.Value.String() == "" {
+		return nil, emptyFlag("config", "the configuration file")
+	}
 	in.Path = cmp.Or(cmd.Flags().Lookup("config").Value.String(), e.getenv("SLUICE_CONFIG"))
 	if in.Path != "" {
 		data, err := os.ReadFile(in.Path)
@@ -88,6 +91,9 @@ func (e *env) loadFor(cmd *cobra.Command, defaults map[string]string, storeless 
 			l.Warnings = append(l.Warnings, config.Error{Where: from.Where, Key: "modcache", Text: fmt.Sprintf(
 				"nothing can be taken from it at present (%v); name what go env GOMODCACHE prints for the user whose cache it is", err)})
 		}
+	}
+	if l.Data != "" && !filepath.IsAbs(l.Data) {
+		l.Data = filepath.Join(e.dir, l.Data) // so that messages and logs say where it is
 	}
 	e.warnOfTrees(cmd.Context(), l)
 	if err == nil {

@@ -126,6 +126,9 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 	m.flags(cmd)
 	e.configFlags(cmd, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if f := cmd.Flag("report"); f.Changed && f.Value.String() == "" {
+			return emptyFlag("report", "the file to write")
+		}
 		if m.undo {
 			return e.undo(cmd, undoing{command: byDoctor, list: m.list, force: m.force, json: asJSON})
 		}

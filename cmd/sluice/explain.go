@@ -208,6 +208,11 @@ func runExplain(ctx context.Context, e *env, cmd *cobra.Command, o explainFlags,
 			}
 		}
 		r, err := e.explainFile(ctx, name)
+		if empty, ok := errors.AsType[*emptyError](err); ok && len(args) == 1 && !o.json {
+			return &exitError{status: exitNo, err: empty, hint: "a command that works prints nothing; errors go to stderr, so write go build ./... 2>&1 | sluice explain"}
+		} else if ok && o.json {
+			err = nil // the object says unknown
+		}
 		if err != nil && (len(args) == 1 || ctx.Err() != nil) {
 			return err
 		}
@@ -256,11 +261,37 @@ func (e *env) explainFile(ctx context.Context, name string) (explain.Result, err
 		defer f.Close()
 		in = f
 	}
-	r, err := explain.Read(interrupted{ctx, in})
-	if err != nil && ctx.Err() == nil {
+	text := &filled{r: interrupted{ctx, in}}
+	r, err := explain.Read(text)
+	switch {
+	case err != nil && ctx.Err() == nil:
 		err = fmt.Errorf("the text cannot be read: %w", err)
+	case err == nil && !text.some:
+		err = &emptyError{name}
 	}
 	return r, err
+}
+
+// An emptyError says that a text has nothing in it.
+type emptyError struct{ name string }
+
+func (e *emptyError) Error() string {
+	if e.name == "-" {
+		return "there is nothing to explain: what was read is empty"
+	}
+	return "there is nothing to explain: " + shownName(e.name) + " is empty"
+}
+
+// filled takes note of whether what is read has anything in it.
+type filled struct {
+	r    io.Reader
+	some bool
+}
+
+func (f *filled) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	f.some = f.some || len(bytes.TrimSpace(p[:n])) > 0
+	return n, err
 }
 
 // open opens a file to be read; the error is one of misuse.
@@ -378,6 +409,19 @@ func (r record) id() (json.RawMessage, error) {
 	return json.Marshal(finding.OneLine(s, 300))
 }
 
+// jsonMistake says what is wrong with a JSON text, without what only its reader knows.
+func jsonMistake(err error) string {
+	if se, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("at byte %d, %s", se.Offset, se.Error())
+	}
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
+		return fmt.Sprintf("its %s is a JSON %s, and has to be a string", te.Field, te.Value)
+	} else if ok {
+		return "it is a JSON " + te.Value
+	}
+	return err.Error()
+}
+
 // maxRecord is of how many bytes a line of --records may be.
 const maxRecord = 256 << 20
 
@@ -407,7 +451,7 @@ func (e *env) explainRecords(ctx context.Context, o explainFlags, args []string)
 			var rec record
 			var err error
 			if err = json.Unmarshal(sc.Bytes(), &rec); err != nil {
-				return misuse("%s: line %d is no JSON object with a log: %w", shownName(name), n, err)
+				return misuse("%s: line %d is no JSON object with a log: %s", shownName(name), n, jsonMistake(err))
 			}
 			x, _ := o.told(explain.Text(rec.Log + rec.Text))
 			if x.ID, err = rec.id(); err != nil {
@@ -529,6 +573,9 @@ func (e *env) explainRun(ctx context.Context, o explainFlags, args []string) err
 	}
 	if status == 0 && !o.json {
 		return nil
+	}
+	if ctx.Err() != nil && !o.json {
+		return &exitError{status: status} // somebody has ended it, and knows why
 	}
 	r, err := explain.Read(bytes.NewReader(kept.bytes()))
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/modsluice/sluice/internal/config"
 	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/mirror"
 	"github.com/modsluice/sluice/internal/upstream"
@@ -164,7 +164,11 @@ func runImport(ctx context.Context, e *env, cmd *cobra.Command, args []string, o
 		return &exitError{status: exitNo, err: err, hint: "make room or let this user write to the store, and run the command again: what was taken stays"}
 	}
 	if rep.Uncovered > 0 {
-		e.say("hint: %d files of modules that no checksum database covers are left; if you trust where they come from, --pin takes them", rep.Uncovered)
+		are, them := "are", "them"
+		if rep.Uncovered == 1 {
+			are, them = "is", "it"
+		}
+		e.say("hint: %s of modules that no checksum database covers %s left; if you trust where %s from, --pin takes %s", count(rep.Uncovered, "file"), are, map[string]string{"are": "they come", "is": "it comes"}[are], them)
 	}
 	if rep.Files == 0 && len(rep.Problems) == 0 {
 		return &exitError{status: exitNo, err: fmt.Errorf("there are no module files in %s", strings.Join(dirs, ", ")),
@@ -201,6 +205,10 @@ func (e *env) treeOf(arg string) (string, error) {
 			return "", misuse("%w", err)
 		}
 	}
+	if scheme, _, ok := strings.Cut(arg, "://"); ok && scheme != "file" {
+		return "", &exitError{status: exitMisuse, err: fmt.Errorf("%s is the URL of a server, and import reads directories", goenv.Redact(arg)),
+			hint: "what a server has comes into the store when it is asked for: sluice run --proxy " + goenv.Redact(arg) + " -- go mod download"}
+	}
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(e.dir, dir)
 	}
@@ -208,10 +216,23 @@ func (e *env) treeOf(arg string) (string, error) {
 		return in, nil
 	}
 	if !isDir(dir) {
-		_, err := os.Stat(dir)
-		return "", &exitError{status: exitNo, err: fmt.Errorf("%s is no directory: %w", dir, cmp.Or(err, fs.ErrInvalid)), hint: "name a module cache, such as go env GOMODCACHE prints"}
+		text := dir + " is no directory"
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			text = "there is no directory " + dir
+		} else if err != nil {
+			text = fmt.Sprintf("%s cannot be read: %v", dir, plainError(err))
+		}
+		return "", &exitError{status: exitNo, err: errors.New(text), hint: "name a module cache, such as go env GOMODCACHE prints, or the top of a GOPROXY tree"}
 	}
 	return dir, nil
+}
+
+// plainError is an error of a file without what was called and on which file.
+func plainError(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
 }
 
 func isDir(name string) bool {
@@ -279,6 +300,9 @@ func (r *importReport) print(e *env) {
 	if r.DryRun {
 		taken = fmt.Sprintf("%d would be taken", r.Good)
 	}
-	fmt.Fprintf(e.stdout, "%d files, %s: %s, %d were in the store, %d that no checksum database covers, %d could not be taken\n",
-		r.Files, size(r.Bytes), taken, r.There, r.Uncovered, r.Failed)
+	if r.Files == 0 && len(r.Problems) == 0 {
+		return // the error says so
+	}
+	fmt.Fprintf(e.stdout, "%s, %s: %s, %d were in the store, %d that no checksum database covers, %d could not be taken\n",
+		count(r.Files, "file"), size(r.Bytes), taken, r.There, r.Uncovered, r.Failed)
 }

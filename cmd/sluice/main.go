@@ -103,6 +103,12 @@ func misuse(format string, args ...any) error {
 	return &exitError{status: exitMisuse, err: fmt.Errorf(format, args...)}
 }
 
+// emptyFlag is the error of a flag that names nothing, as where the variable that was to
+// be in its place is not set.
+func emptyFlag(flag, what string) error {
+	return &exitError{status: exitMisuse, err: fmt.Errorf("--%s is empty", flag), hint: "write --" + flag + " and " + what + ", or leave the flag away"}
+}
+
 // An interruptError says which signal asked the program to end. It matches
 // context.Canceled, which is what it means below the commands.
 type interruptError struct{ sig os.Signal }

@@ -302,7 +302,7 @@ func newBar(e *env, con *console, total int) *bar {
 	if e.terminal {
 		b.draw()
 	} else {
-		e.say("fetching %d files ahead", total)
+		e.say("fetching %s ahead", count(total, "file"))
 	}
 	return b
 }
@@ -381,14 +381,18 @@ func (b *bar) finish(interrupted bool) {
 		if n == 0 {
 			return
 		}
-		count := strconv.Itoa(n)
+		many := strconv.Itoa(n)
 		if len(parts) == 0 {
-			count += " files"
+			many = count(n, "file")
 		}
-		parts = append(parts, count+" "+fmt.Sprintf(format, args...))
+		parts = append(parts, many+" "+fmt.Sprintf(format, args...))
 	}
 	part(b.done-b.there-b.local-b.failed, "fetched ahead, %s in %.1fs", size(b.bytes), time.Since(b.start).Seconds())
-	part(b.there, "were in the store")
+	were := "were"
+	if b.there == 1 {
+		were = "was"
+	}
+	part(b.there, "%s in the store", were)
 	part(b.local, "came from the module cache")
 	part(b.failed, "could not be had: %v", b.firstErr)
 	b.e.say("%s", strings.Join(parts, "; "))

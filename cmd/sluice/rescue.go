@@ -122,6 +122,11 @@ func (o *rescueOrder) check(cmd *cobra.Command, args []string) error {
 		}
 		return ""
 	}
+	for _, f := range [][2]string{{"to", "the sources to ask"}, {"bundle", "the tree or archive"}, {"record", "the file to write"}} {
+		if on(f[0]) != "" && cmd.Flag(f[0]).Value.String() == "" {
+			return emptyFlag(f[0], f[1])
+		}
+	}
 	own := []string{"to", "bundle", "offline", "record", "keep", "yes"}
 	switch {
 	case o.cache && o.undo:
@@ -228,7 +233,7 @@ func runRescueCache(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrd
 		rep.print(e)
 	}
 	if r.Unasked > 0 {
-		e.say("warning: the checksum database could not be asked about %d versions: %v", r.Unasked, r.Unread)
+		e.say("warning: the checksum database could not be asked about %s: %v", count(r.Unasked, "version"), r.Unread)
 	}
 	_, denied := rep.withoutDenied()
 	if denied != "" && ctx.Err() == nil {

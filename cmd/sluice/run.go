@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -107,7 +108,11 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	defer sink.out.flush()
 	sink.set(l)
 	e.stderr = con
-	s, err := e.openSession(l, sink.logger())
+	log := sink.logger()
+	if l.From["log.level"].Layer == config.Default && l.From["log.format"].Layer == config.Default {
+		log = slog.New(plainLog{e: e})
+	}
+	s, err := e.openSession(l, log)
 	if err != nil {
 		return err
 	}
@@ -151,12 +156,14 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	if err != nil {
 		return &exitError{status: max(status, exitNo), err: err}
 	}
-	if status != 0 {
+	if status != 0 && ctx.Err() == nil { // else somebody has ended it, and knows why
 		told := e.tellFailure(l.Data, lastFailure{Time: started.UTC().Round(0), Command: slices.Clone(args), Dir: e.dir, Status: status, Output: string(kept.bytes())})
 		e.tellSources(w)
 		if told.Cause == finding.CauseSumDBUnreachable || w.failedRequests() > 0 && (!told.Known() || doctorKnowsMore(told.Cause)) {
 			e.tellDoctor(ctx, l, missed.by(told))
 		}
+	}
+	if status != 0 {
 		return &exitError{status: status}
 	}
 	return nil

@@ -127,9 +127,9 @@ func printStore(e *env, s storeStatus) {
 	}
 	switch {
 	case s.Bytes != nil && s.Quota > 0:
-		row("used", "%s %s (%d %%), %d versions", size(*s.Bytes), quota, *s.Bytes*100/s.Quota, *s.Versions)
+		row("used", "%s %s (%d %%), %s", size(*s.Bytes), quota, *s.Bytes*100/s.Quota, count(int(*s.Versions), "version"))
 	case s.Bytes != nil:
-		row("used", "%s, %d versions; %s", size(*s.Bytes), *s.Versions, quota)
+		row("used", "%s, %s; %s", size(*s.Bytes), count(int(*s.Versions), "version"), quota)
 	case s.Counting:
 		row("used", "unknown, %s; it is being counted", quota)
 	default:

@@ -188,6 +188,8 @@ func runUse(ctx context.Context, e *env, cmd *cobra.Command, o useFlags, text st
 		}
 	} else if err := fitForProject(list); err != nil {
 		return err
+	} else if name, _ := e.envrc(); o.envrc && filepath.Dir(filepath.Dir(name)) == filepath.Dir(name) {
+		return &exitError{status: exitMisuse, err: fmt.Errorf("there is no project here, and %s would be for all of this machine; nothing was changed", shownName(name)), hint: "go to the directory of the project"}
 	}
 	if text != useDefault { // which names nobody
 		if err := e.probe(ctx, l, settings, list, o, &u); err != nil {

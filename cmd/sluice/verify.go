@@ -82,8 +82,8 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 		for _, p := range rep.Problems {
 			fmt.Fprintf(e.stdout, "%s: %s (%s)\n", p.Request, finding.Redact(p.Problem), p.Done)
 		}
-		fmt.Fprintf(e.stdout, "%d files read, %d bytes: %d vouched for by the checksum database, %d pinned at first sight, %d could not be asked about; %d problems\n",
-			rep.Files, rep.Bytes, rep.Vouched, rep.Pinned, rep.Unasked, len(rep.Problems))
+		fmt.Fprintf(e.stdout, "%s read, %d bytes: %d vouched for by the checksum database, %d pinned at first sight, %d could not be asked about; %s\n",
+			count(rep.Files, "file"), rep.Bytes, rep.Vouched, rep.Pinned, rep.Unasked, count(len(rep.Problems), "problem"))
 	}
 	if err != nil {
 		return err

@@ -246,6 +246,12 @@ func Load(in Input) (*Loaded, error) {
 	for _, k := range keys {
 		done, failed := k.isTables(), false
 		for _, v := range layers[k.Name] {
+			if v.text == "" && k.emptyIsDefault() && v.from.Layer == Flag {
+				// A variable that was to be in its place is not set.
+				failed = true
+				otherErrs = append(otherErrs, Error{Where: v.from.Where, Key: k.Name, Text: "it is empty; write " + k.assignment() + ", or leave the flag away"})
+				continue
+			}
 			if k.isTables() || v.text == "" && k.emptyIsDefault() {
 				continue
 			}

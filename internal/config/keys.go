@@ -568,7 +568,9 @@ func parseSize(s string) (int64, error) {
 		}
 		return int64(f * float64(u.n)), nil
 	}
-	if _, err := strconv.ParseFloat(s, 64); err == nil {
+	if f, err := strconv.ParseFloat(s, 64); err == nil && f < 0 {
+		return 0, errors.New("it must not be negative; write 64MiB or 2GiB")
+	} else if err == nil {
 		return 0, fmt.Errorf("the size has no unit; write %sMiB, or %[1]sB for bytes", s)
 	}
 	return 0, fmt.Errorf("%s is not a size; write 64MiB or 2GiB", quoteKey(s))

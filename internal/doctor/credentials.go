@@ -479,7 +479,7 @@ func (p *private) lsRemote(ctx context.Context, l login, found goImport, limit t
 		}
 	}
 	begin := time.Now()
-	_, stderr, exit, err := s.tool(ctx, env, "git", "-c", "credential.helper=", "-c", "credential.helper="+askHelper, "ls-remote", "-q", "--end-of-options", found.repo, "HEAD")
+	_, stderr, exit, err := s.tool(ctx, env, "git", "-c", "credential.interactive=false", "-c", "credential.helper=", "-c", "credential.helper="+askHelper, "ls-remote", "-q", "--end-of-options", found.repo, "HEAD")
 	switch {
 	case err == nil && exit == 0:
 		return Outcome{State: OK, Text: fmt.Sprintf("%s answers git in %s", r.host, short(time.Since(begin)))}
@@ -717,7 +717,7 @@ func (s *Subject) goauth() Outcome {
 	if set.Layer == goenv.Default {
 		return Outcome{State: OK, Text: "netrc, as by default"}
 	}
-	return Outcome{State: OK, Text: fmt.Sprintf("%d ways to credentials", len(commands))}
+	return Outcome{State: OK, Text: plural(len(commands), "way to credentials", "ways to credentials")}
 }
 
 // A sshHost is what ssh would do about one host, by its own settings.
@@ -820,7 +820,7 @@ func (h sshHost) keys(s *Subject) (hints []hint) {
 	if h.agent != "" {
 		agent = "SSH_AUTH_SOCK leads to no agent"
 		if n, err := agentKeys(h.agent); err == nil {
-			agent = fmt.Sprintf("the agent has %d keys", n)
+			agent = "the agent has " + plural(n, "key", "keys")
 		}
 	}
 	switch {

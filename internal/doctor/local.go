@@ -565,7 +565,7 @@ func (s *Subject) cached(ctx context.Context) Outcome {
 	if ds := slices.DeleteFunc(r.Damages, func(d modcache.Damage) bool { return d.Kind == modcache.Leftover }); len(ds) > 0 {
 		return s.damaged(ds)
 	}
-	text := fmt.Sprintf("%d versions are as they came", r.Versions-r.Skipped)
+	text := plural(r.Versions-r.Skipped, "version is as it came", "versions are as they came")
 	if r.Skipped > 0 {
 		text += "; " + plural(r.Skipped, "other was", "others were") + " not read to the end, which takes longer than doctor may: sluice rescue --cache --dry-run does"
 	}
@@ -678,5 +678,5 @@ func (s *Subject) gomod() Outcome {
 	case s.Module.Path == "":
 		return Outcome{State: OK, Text: s.Project + " requires nothing that goes to the proxies"}
 	}
-	return Outcome{State: OK, Text: fmt.Sprintf("%d modules are required; %s@%s is asked for", len(s.Required), s.Module.Path, s.Module.Version)}
+	return Outcome{State: OK, Text: fmt.Sprintf("%s; %s@%s is asked for", plural(len(s.Required), "module is required", "modules are required"), s.Module.Path, s.Module.Version)}
 }

@@ -420,7 +420,7 @@ func (s *Subject) workspace(p *project) Outcome {
 		out.Finding.Mend, out.Finding.Fix = "list the module in go.work, or build it alone", []string{"go work use .", "export GOWORK=off"}
 		return out
 	}
-	return Outcome{State: OK, Text: fmt.Sprintf("%s, with %d modules", w.name, len(w.members))}
+	return Outcome{State: OK, Text: w.name + ", with " + plural(len(w.members), "module", "modules")}
 }
 
 // conflict is a module that two members replace by different things, which go.work

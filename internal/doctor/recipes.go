@@ -514,7 +514,7 @@ func (s *Subject) ci(ctx context.Context, p *project) Outcome {
 			remarks = append(remarks, m)
 		}
 	}
-	return s.remarked(ctx, remarks, fmt.Sprintf("%d files: nothing in the way of modules", len(files)))
+	return s.remarked(ctx, remarks, plural(len(files), "file", "files")+": nothing in the way of modules")
 }
 
 var (

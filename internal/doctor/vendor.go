@@ -146,7 +146,7 @@ func (s *Subject) vendor(p *project) Outcome {
 		}
 		return wrong(strings.Join(bad, "; ") + more)
 	}
-	return Outcome{State: OK, Text: fmt.Sprintf("it fits go.mod; %d modules are taken from it", len(v.list))}
+	return Outcome{State: OK, Text: "it fits go.mod; " + plural(len(v.list), "module is taken from it", "modules are taken from it")}
 }
 
 // drift lists what of the vendor directory and go.mod does not fit.

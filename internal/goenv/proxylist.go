@@ -7,6 +7,7 @@ import (
 	pathpkg "path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -67,8 +68,8 @@ func (l List) Redacted() string {
 // ParseProxyList reads s as the go command reads GOPROXY: entries separated by
 // "," or "|", spaces around them and empty ones ignored, nothing read behind
 // "direct" or "off", "https://" understood before a host. What the go command
-// refuses is refused, and so is a URL without a host, at which the go command
-// fails later. No error shows credentials.
+// refuses is refused, and so is a URL without a host, or with a port that is
+// none, at which the go command fails later. No error shows credentials.
 func ParseProxyList(s string) (List, error) {
 	var list List
 	for n := 1; s != ""; n++ {
@@ -106,6 +107,8 @@ func ParseProxyList(s string) (List, error) {
 			err = fmt.Errorf("has the scheme %s, and only https, http and file work; write https://proxy.example.com", u.Scheme)
 		case u.Host == "" || u.Hostname() == "":
 			err = errors.New("has no host; write https://proxy.example.com")
+		default:
+			err = checkPort(u)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("entry %d of the proxy list, %q, %w", n, Redact(text), err)
@@ -116,6 +119,15 @@ func ParseProxyList(s string) (List, error) {
 		return nil, errors.New(`the proxy list has no entries; write https://proxy.example.com, or "direct", or "off"`)
 	}
 	return list, nil
+}
+
+// checkPort says what is wrong with the port of a URL: url.Parse takes any number.
+func checkPort(u *url.URL) error {
+	port := u.Port()
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
+		return fmt.Errorf("has the port %.20s, and ports are numbers from 1 to 65535; write https://proxy.example.com:8443", port)
+	}
+	return nil
 }
 
 // impliesHTTPS is the rule of modfetch.proxyList: single words are reserved, and

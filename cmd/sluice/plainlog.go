@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+)
+
+// A plainLog says what is logged as errors in the words of all else that a command says,
+// for a person who has asked for no log. It implements slog.Handler.
+type plainLog struct {
+	e     *env
+	attrs []slog.Attr
+}
+
+func (plainLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+// Handle says the message, the module that it is about, what else there is, and the error
+// last.
+func (h plainLog) Handle(_ context.Context, r slog.Record) error {
+	var mod, version, why, stack string
+	var rest []string
+	add := func(a slog.Attr) bool {
+		switch v := a.Value.Resolve().String(); {
+		case v == "":
+		case a.Key == "module":
+			mod = v
+		case a.Key == "version":
+			version = v
+		case a.Key == "err":
+			why = v
+		case a.Key == "stack":
+			stack = v
+		default:
+			rest = append(rest, a.Key+" "+v)
+		}
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	if version != "" {
+		mod += "@" + version
+	}
+	if mod != "" {
+		rest = append([]string{mod}, rest...)
+	}
+	text := r.Message
+	for _, part := range []string{strings.Join(rest, ", "), why} {
+		if part != "" {
+			text += ": " + part
+		}
+	}
+	if stack != "" {
+		text += "\n" + stack
+	}
+	h.e.say("%s", text)
+	return nil
+}
+
+func (h plainLog) WithAttrs(a []slog.Attr) slog.Handler {
+	h.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], a...)
+	return h
+}
+
+// WithGroup gives the same: nobody who reads it asks for groups.
+func (h plainLog) WithGroup(string) slog.Handler { return h }
