@@ -45,12 +45,15 @@ const (
 	// maxVerified is how much of the module cache is read again at the end, in bytes: a
 	// second's work.
 	maxVerified = 512 << 20
+	// maxReasons is how many things that are broken stand in one sentence.
+	maxReasons = 3
 	// maxIncidents is how many records are kept.
 	maxIncidents = 50
 )
 
 var (
 	errOffline  = errors.New("nobody is asked, because of --offline")
+	patternVars = []string{"GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECURE"}
 	forwardVars = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
 )
 
@@ -195,6 +198,13 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 			told = append(told, "GOPROXY="+goenv.Redact(fixed))
 		}
 	}
+	for _, name := range patternVars {
+		v := x.real.Get(name)
+		if fixed := doctor.MendPatterns(v.Value); v.Layer == goenv.Environ && fixed != v.Value {
+			x.e.environ = with(x.e.environ, name, fixed)
+			told = append(told, name+"="+goenv.Redact(fixed))
+		}
+	}
 	if old, err := os.ReadFile(x.real.File); err == nil && x.real.File != "" {
 		text := old
 		if len(x.real.Problems) > 0 && x.real.Mendable {
@@ -235,16 +245,40 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 	if len(told) == 0 {
 		return nil
 	}
-	f := finding.Of(finding.GoEnvMalformed)
 	about := []string{}
 	for _, name := range []string{"GOPROXY", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECURE", "GOFLAGS"} {
 		if slices.ContainsFunc(told, func(t string) bool { return strings.Contains(t, name) }) {
 			about = append(about, name)
 		}
 	}
-	x.rec.Broken = append(x.rec.Broken, rescue.Broken{Code: f.Code, Title: f.Title, About: about, Evidence: x.settingsEvidence()})
+	if len(about) == 0 {
+		about = append(about, x.real.File)
+	}
+	x.malformed(about, x.settingsEvidence())
 	x.step(rescue.Mend, start, "read as they were probably meant, for this command alone: %s", strings.Join(told, "; "))
 	return nil
+}
+
+// malformed notes settings that are written wrongly, all of them as one thing that is
+// broken.
+func (x *emergency) malformed(about, evidence []string) {
+	i := slices.IndexFunc(x.rec.Broken, func(b rescue.Broken) bool { return b.Code == finding.GoEnvMalformed })
+	if i < 0 {
+		f := finding.Of(finding.GoEnvMalformed)
+		i = len(x.rec.Broken)
+		x.rec.Broken = append(x.rec.Broken, rescue.Broken{Code: f.Code, Title: f.Title, About: []string{}, Evidence: []string{}})
+	}
+	b := &x.rec.Broken[i]
+	for _, a := range about {
+		if !slices.Contains(b.About, a) {
+			b.About = append(b.About, a)
+		}
+	}
+	for _, e := range evidence {
+		if !slices.Contains(b.Evidence, e) {
+			b.Evidence = append(b.Evidence, e)
+		}
+	}
 }
 
 // settingsEvidence is what is wrong with the settings.
@@ -257,7 +291,7 @@ func (x *emergency) settingsEvidence() []string {
 	for _, n := range notes {
 		out = append(out, finding.OneLine(finding.Redact("GOPROXY: "+n), 300))
 	}
-	for _, name := range []string{"GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECURE"} {
+	for _, name := range patternVars {
 		if v := x.real.Get(name); v.Layer == goenv.UserFile || v.Layer == goenv.Environ {
 			for _, p := range goenv.CheckPatterns(goenv.Patterns(v.Value)) {
 				out = append(out, finding.OneLine(finding.Redact(name+": "+p.Error()), 300))
@@ -299,8 +333,7 @@ func (x *emergency) sources(ctx context.Context) error {
 			return err
 		}
 		l.Proxy = nil
-		f := finding.Of(finding.GoEnvMalformed)
-		x.rec.Broken = append(x.rec.Broken, rescue.Broken{Code: f.Code, Title: f.Title, About: []string{"GOPROXY"}, Evidence: []string{finding.OneLine(finding.Redact(mistakes.Error()), 500)}})
+		x.malformed([]string{"GOPROXY"}, []string{finding.OneLine(finding.Redact(mistakes.Error()), 500)})
 	}
 	x.l = l
 	if !x.cmd.Flags().Changed("listen") {
@@ -340,6 +373,10 @@ func (x *emergency) sources(ctx context.Context) error {
 		}
 	}
 	x.chain = slices.Concat(to, x.settings, bundle)
+	if mistakes != nil && len(x.chain) > 0 {
+		// What nobody can parse is on record; the checks are to be made of what is left.
+		x.e.environ = with(x.e.environ, "GOPROXY", x.chain.String())
+	}
 	if x.o.offline {
 		x.chain, x.tail, x.end = bundle, "", goenv.List{{Kind: goenv.Off, URL: "off"}}
 		x.e.forward = func(*http.Request) (*url.URL, error) { return nil, errOffline }
@@ -536,7 +573,26 @@ func (x *emergency) examine(ctx context.Context) (*doctor.Report, error) {
 	if ctx.Err() != nil {
 		return nil, nil
 	}
+	if x.mended != nil && r != nil {
+		x.named(r)
+	}
 	return r, err
+}
+
+// named makes findings name the user's file of settings where they name the mended one,
+// which goes when rescue ends.
+func (x *emergency) named(r *doctor.Report) {
+	mine, _ := x.scratch("goenv")
+	ours := func(s string) string { return strings.ReplaceAll(s, mine, x.real.File) }
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		f.Fix = ours(f.Fix)
+		for _, list := range [][]string{f.About, f.Evidence, f.Commands} {
+			for j := range list {
+				list[j] = ours(list[j])
+			}
+		}
+	}
 }
 
 // anyWell reports whether a source answers.
@@ -697,7 +753,7 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 	}
 
 	began := time.Now() // fetching ahead is done for the command
-	if len(wanted) > 0 && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
+	if len(wanted) > 0 && !x.bundleAlone() && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
 		pctx, release := context.WithCancel(ctx)
 		finished := e.prefetch(pctx, con, w.mirror, l)
 		defer func() {
@@ -797,6 +853,11 @@ func (x *emergency) wellNames() (names []string) {
 	return names
 }
 
+// bundleAlone reports whether nobody answers but the bundle.
+func (x *emergency) bundleAlone() bool {
+	return x.bundle != "" && !slices.ContainsFunc(x.rec.Sources, func(s rescue.Source) bool { return s.From != rescue.Bundle && s.State != rescue.Fails })
+}
+
 // definite reports whether all sources fail in a way that patience does not mend.
 func (x *emergency) definite() bool {
 	patience := []finding.Code{"", finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent, finding.SourceReset, finding.SourceServerError, finding.SourceThrottled, finding.SourceTLSHandshake, finding.NameServerSilent}
@@ -813,7 +874,11 @@ func (x *emergency) helpless(missing int) (rescue.Outcome, string, error) {
 		return rescue.Failed, "nothing here can help: " + lack, nil
 	}
 	x.advise()
-	return rescue.Failed, fmt.Sprintf("nothing here can help: %s; %s", brokenText(x.rec.Broken[0]), lack), nil
+	var why []string // each source may have a reason of its own
+	for _, b := range x.rec.Broken[:min(len(x.rec.Broken), maxReasons)] {
+		why = append(why, brokenText(b))
+	}
+	return rescue.Failed, fmt.Sprintf("nothing here can help: %s; %s", strings.Join(why, "; "), lack), nil
 }
 
 // command runs the command with our proxy at u, and gives its exit status and what it
@@ -822,9 +887,13 @@ func (x *emergency) command(ctx context.Context, stderr io.Writer, u string, arg
 	e := *x.e
 	environ := with(e.environ, "GOPROXY", u+x.tail)
 	if x.bundle != "" {
-		// What nobody vouches for is held by the go command against go.sum. A comma
-		// before direct would lead there from a proxy in trouble.
+		// What nobody vouches for is held by the go command against go.sum. Where that is
+		// everything, it takes from the bundle itself what we would ask a dead database
+		// about, file by file. A comma before direct would lead there from a proxy in trouble.
 		list := u + "|" + fileURL(x.bundle)
+		if x.bundleAlone() {
+			list = fileURL(x.bundle) + "|" + u
+		}
 		if x.tail == "|direct" {
 			list += x.tail
 		}
@@ -960,6 +1029,7 @@ func (x *emergency) worthKeeping() (goenv.List, bool) {
 	if len(list) == 0 {
 		return nil, false
 	}
+	list[len(list)-1].FallBackOnError = false
 	if len(x.end) > 0 {
 		// What stood before direct or off decides who gets there.
 		list[len(list)-1].FallBackOnError = x.tail == "|direct"

@@ -318,6 +318,12 @@ func (s *Subject) patterns() Outcome {
 	return Outcome{State: OK, Text: fmt.Sprintf("%d of the %d modules that go.mod requires go past the proxies, by %s", past, len(s.Required), goenv.Redact(string(s.NoProxy)))}
 }
 
+// MendPatterns is a list of patterns with those that match nothing as they were probably
+// meant; where all is well, the list itself.
+func MendPatterns(list string) string {
+	return mendPatterns(list, goenv.CheckPatterns(goenv.Patterns(list)))
+}
+
 // mendPatterns is a list of patterns with those that match nothing as they were probably
 // meant.
 func mendPatterns(list string, problems []goenv.PatternProblem) string {
