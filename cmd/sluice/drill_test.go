@@ -17,7 +17,7 @@ import (
 	"github.com/modsluice/sluice/internal/modtest"
 )
 
-var update = flag.Bool("update", false, "drill every fault, and write the table in docs/drill.md, and docs/incident.md, anew")
+var update = flag.Bool("update", false, "drill every fault, and write the table in docs/drill.md anew")
 
 // TestTheDocumentationDrillsEveryFault keeps a row for each fault in
 // docs/drill.md, which with -update is what a drill of it reports now.

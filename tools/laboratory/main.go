@@ -7,6 +7,9 @@
 //
 //	go run ./tools/laboratory -o docs/laboratory.md     everything
 //	go run ./tools/laboratory -run '^a6-'               some scenarios
+//	go run ./tools/laboratory -rescue -o docs/rescue-drill.md -record docs/incident
+//
+// The last one rehearses sluice rescue in emergencies, each several times; see emergency.
 //
 // It needs root, for a network and mount namespace of each scenario's own, and ip, nft,
 // dnsmasq, nginx, squid, mitmproxy, sshd, git and curl. In a scenario there are a name
@@ -61,6 +64,9 @@ func main() {
 	run := flag.String("run", "", "only scenarios whose name matches this `regexp`")
 	program := flag.String("sluice", "", "judge this `program` instead of building ./cmd/sluice")
 	jobs := flag.Int("jobs", 3, "how many scenarios are judged at once; most of their time is spent waiting")
+	rescues := flag.Bool("rescue", false, "rehearse sluice rescue in emergencies, one at a time since its time counts, instead of judging doctor in scenarios")
+	rounds := flag.Int("rounds", 5, "with -rescue: how often each emergency is rehearsed")
+	record := flag.String("record", "", "with -rescue: write the record of one emergency, as it is, to `FILE`.json and FILE.md")
 	inside := flag.String("inside", "", "judge this one `scenario`, here: for the laboratory itself, in namespaces of their own")
 	dir := flag.String("dir", "", "with -inside: the `directory` for temporary files")
 	shuffle := flag.Uint64("shuffle", 0, "begin the scenarios in an order that this `number` gives, and not in that of the table")
@@ -68,8 +74,8 @@ func main() {
 	base := flag.String("base-env", "", "with -image: the `variables` of its base image, with spaces between them")
 	flag.Parse()
 	re, err := regexp.Compile(*run)
-	if err != nil || flag.NArg() > 0 || *jobs < 1 {
-		fmt.Fprintf(os.Stderr, "laboratory: it takes flags only, a valid -run and -jobs of at least 1; see -h (%v)\n", err)
+	if err != nil || flag.NArg() > 0 || *jobs < 1 || *rounds < 1 || *record != "" && !*rescues {
+		fmt.Fprintf(os.Stderr, "laboratory: it takes flags only, a valid -run, -jobs and -rounds of at least 1, and -record with -rescue; see -h (%v)\n", err)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -82,7 +88,13 @@ func main() {
 		return
 	}
 	if *inside != "" {
-		if err := json.NewEncoder(os.Stdout).Encode(judge(ctx, *inside, *program, *dir)); err != nil {
+		var r any
+		if *rescues {
+			r = rehearse(ctx, *inside, *program, *dir)
+		} else {
+			r = judge(ctx, *inside, *program, *dir)
+		}
+		if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
 			os.Exit(2)
 		}
 		return
@@ -91,7 +103,15 @@ func main() {
 	if *asJSON {
 		progress = os.Stderr
 	}
-	rep, err := judgeAll(ctx, re, *program, *jobs, *shuffle, progress)
+	var rep interface {
+		markdown() string
+		missed() int
+	}
+	if *rescues {
+		rep, err = rehearseAll(ctx, re, *program, *rounds, *record, progress)
+	} else {
+		rep, err = judgeAll(ctx, re, *program, *jobs, *shuffle, progress)
+	}
 	if err == nil && *asJSON {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "\t")
@@ -104,7 +124,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "laboratory:", err)
 		os.Exit(2)
 	}
-	if rep.Missed > 0 {
+	if rep.missed() > 0 {
 		os.Exit(1)
 	}
 }
@@ -112,33 +132,37 @@ func main() {
 // programs are what the scenarios are made of.
 var programs = []string{"unshare", "ip", "nft", "dnsmasq", "nginx", "squid", "mitmdump", "sshd", "git", "curl", "openssl", "update-ca-certificates", "go"}
 
-// judgeAll judges the scenarios that are chosen.
-func judgeAll(ctx context.Context, chosen *regexp.Regexp, program string, jobs int, shuffle uint64, progress io.Writer) (rep *report, err error) {
+// A workshop is what all scenarios of a run share.
+type workshop struct {
+	dir     string // for temporary files
+	self    string // this program
+	program string // the sluice that is judged
+}
+
+// openWorkshop looks whether all is there that is needed, and builds sluice unless a
+// program is given. The caller closes it.
+func openWorkshop(ctx context.Context, program string, needs []string) (w *workshop, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("it needs root, for namespaces of its own")
 	}
-	for _, p := range programs {
+	for _, p := range needs {
 		if _, err := exec.LookPath(p); err != nil {
 			return nil, fmt.Errorf("it needs the program %s: %w", p, err)
 		}
-	}
-	var list []scenario
-	for _, s := range scenarios() {
-		if chosen.MatchString(s.name) {
-			list = append(list, s)
-		}
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("no scenario's name matches %q; names are like a1-dropped", chosen)
 	}
 	dir, err := os.MkdirTemp("", "laboratory-*")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
+	w = &workshop{dir: dir, program: program}
 	if program == "" {
-		program = filepath.Join(dir, "sluice")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "./cmd/sluice").CombinedOutput(); err != nil {
+		w.program = filepath.Join(w.dir, "sluice")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", w.program, "./cmd/sluice").CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("building sluice, which wants the repository's root as the working directory: %w\n%s", err, out)
 		}
 	}
@@ -150,13 +174,30 @@ func judgeAll(ctx context.Context, chosen *regexp.Regexp, program string, jobs i
 	if err := os.Setenv("GOCACHE", strings.TrimSpace(string(cache))); err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err == nil {
-		program, err = filepath.Abs(program)
+	if w.self, err = os.Executable(); err == nil {
+		w.program, err = filepath.Abs(w.program)
 	}
+	return w, err
+}
+
+func (w *workshop) close() { os.RemoveAll(w.dir) }
+
+// judgeAll judges the scenarios that are chosen.
+func judgeAll(ctx context.Context, chosen *regexp.Regexp, program string, jobs int, shuffle uint64, progress io.Writer) (rep *report, err error) {
+	var list []scenario
+	for _, s := range scenarios() {
+		if chosen.MatchString(s.name) {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no scenario's name matches %q; names are like a1-dropped", chosen)
+	}
+	w, err := openWorkshop(ctx, program, programs)
 	if err != nil {
 		return nil, err
 	}
+	defer w.close()
 	begin := time.Now()
 	results := make([]*result, len(list))
 	todo := make(chan int)
@@ -165,7 +206,7 @@ func judgeAll(ctx context.Context, chosen *regexp.Regexp, program string, jobs i
 	for range jobs {
 		workers.Go(func() {
 			for i := range todo {
-				results[i] = apart(ctx, self, program, dir, list[i])
+				results[i] = w.apart(ctx, list[i])
 				mu.Lock()
 				fmt.Fprintln(progress, results[i])
 				mu.Unlock()
@@ -196,7 +237,7 @@ func judgeAll(ctx context.Context, chosen *regexp.Regexp, program string, jobs i
 	// with nothing beside it.
 	for i, r := range results {
 		if !r.good() && ctx.Err() == nil {
-			results[i] = apart(ctx, self, program, dir, list[i])
+			results[i] = w.apart(ctx, list[i])
 			results[i].Again = true
 			fmt.Fprintln(progress, results[i])
 		}
@@ -207,28 +248,33 @@ func judgeAll(ctx context.Context, chosen *regexp.Regexp, program string, jobs i
 }
 
 // apart judges one scenario in namespaces of its own.
-func apart(ctx context.Context, self, program, dir string, s scenario) *result {
+func (w *workshop) apart(ctx context.Context, s scenario) *result {
+	r := new(result)
+	if err := w.inside(ctx, r, "-inside", s.name); err != nil {
+		r = s.result()
+		r.Misses = []string{err.Error()}
+	}
+	return r
+}
+
+// inside runs this program in namespaces of its own, and reads what it prints into r.
+func (w *workshop) inside(ctx context.Context, r any, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	lost := func(format string, a ...any) *result {
-		r := s.result()
-		r.Misses = []string{fmt.Sprintf(format, a...)}
-		return r
-	}
-	mine, err := os.MkdirTemp(dir, "*")
+	mine, err := os.MkdirTemp(w.dir, "*")
 	if err != nil {
-		return lost("%v", err)
+		return err
 	}
-	cmd := modtest.Alone(ctx, self, "-inside", s.name, "-sluice", program, "-dir", mine)
+	defer os.RemoveAll(mine)
+	cmd := modtest.Alone(ctx, append([]string{w.self, "-sluice", w.program, "-dir", mine}, args...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.Output()
-	r := new(result)
 	if jerr := json.Unmarshal(out, r); jerr != nil {
-		return lost("it came to no end: %v, %v %s", cmp.Or(err, jerr), context.Cause(ctx), tail(said.String()))
+		return fmt.Errorf("it came to no end: %v, %v %s", cmp.Or(err, jerr), context.Cause(ctx), tail(said.String()))
 	}
-	return r
+	return nil
 }
 
 // tail is the end of a text, in one line.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"time"
 )
@@ -20,7 +19,7 @@ type report struct {
 
 func newReport(results []*result, took time.Duration) *report {
 	rep := &report{
-		Machine: fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
+		Machine: machine(),
 		When:    time.Now().UTC().Format(time.DateOnly), Took: took.Seconds(), Results: results,
 	}
 	for _, r := range results {
@@ -30,6 +29,8 @@ func newReport(results []*result, took time.Duration) *report {
 	}
 	return rep
 }
+
+func (rep *report) missed() int { return rep.Missed }
 
 func (rep *report) summary() string {
 	return fmt.Sprintf("%d of %d scenarios are not as they must be, in %.0f s\n", rep.Missed, len(rep.Results), rep.Took)
