@@ -49,7 +49,7 @@ question in between it finds out what is broken, as sluice doctor does, in 2.5 s
 reads settings that are written wrongly as they were meant; mends those of the project's
 versions that are damaged in the module cache, as with --cache; finds which sources work;
 runs COMMAND (go mod download, if none is given) through them as sluice run does; and
-reads what has come once more.
+reads what has come once more. docs/broken-now.md says what to type when something else helps.
 
 The sources are those of your settings, those of --to, and --bundle, a GOPROXY tree or an
 archive of one; nobody else is asked. The store has what once came through Sluice. What
