@@ -34,6 +34,9 @@ type scene struct {
 	sums  map[module.Version]string
 	db    string // name of the checksum database
 	from  string // what cache/download was when all was well, for Fetch; "" is the world
+
+	program string // the sluice that looks and mends in place of this package; "" is none
+	store   string // its store
 }
 
 // newScene fills a cache with n modules, of which the project imports all.
@@ -104,6 +107,9 @@ func (s *scene) config() Config { return Config{Dir: s.dir, Sums: s.sums, Source
 
 func (s *scene) check(c Config) Report {
 	s.t.Helper()
+	if s.program != "" {
+		return s.byProgram("--dry-run")
+	}
 	k, err := Open(c)
 	if err != nil {
 		s.t.Fatal(err)
@@ -117,6 +123,9 @@ func (s *scene) check(c Config) Report {
 
 func (s *scene) mend(c Config) Report {
 	s.t.Helper()
+	if s.program != "" {
+		return s.byProgram()
+	}
 	k, err := Open(c)
 	if err != nil {
 		s.t.Fatal(err)

@@ -1,8 +1,10 @@
 package modcache
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,16 +19,51 @@ import (
 	"github.com/modsluice/sluice/internal/modtest"
 )
 
-// program is a public one of some 300 modules.
-const program = "github.com/anchore/syft@v1.40.0"
+// program is a public one of some 300 modules, and programMain what is built of it.
+const (
+	program     = "github.com/anchore/syft@v1.40.0"
+	programMain = "./cmd/syft"
+)
 
 // BenchmarkACacheOfRealModules is the test of all kinds of damage with what people have,
 // and tells what finding and mending them took. The modules, some 300, come by the go
-// command's own settings.
+// command's own settings. It is the built program that finds and mends: sluice rescue
+// --cache. A build of all of it at the end takes longer than a test may: -timeout 30m.
 func BenchmarkACacheOfRealModules(t *testing.B) {
 	for t.Loop() {
 		mendRealModules(t)
 	}
+}
+
+// byProgram is what sluice rescue --cache says of the scene's cache, run in its project.
+func (s *scene) byProgram(args ...string) Report {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), s.program, append([]string{"rescue", "--cache", "--json", "--data", s.store}, args...)...)
+	cmd.Dir, cmd.Env = s.app, s.env
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		s.t.Fatal(err)
+	}
+	var rep struct {
+		Versions, Fetched, Stored int
+		Bytes                     int64
+		FetchedBytes              int64 `json:"fetched_bytes"`
+		Damages                   []struct{ Kind, Module, Version, File, Problem, Done, Error string }
+	}
+	if err := json.Unmarshal(out, &rep); err != nil {
+		s.t.Fatalf("sluice rescue --cache: %v\n%s%s", err, out, &said)
+	}
+	r := Report{Versions: rep.Versions, Bytes: rep.Bytes, Fetched: rep.Fetched, FetchedBytes: rep.FetchedBytes, Stored: rep.Stored}
+	for _, d := range rep.Damages {
+		x := Damage{Kind: Kind(d.Kind), Module: module.Version{Path: d.Module, Version: d.Version}, File: d.File, Text: d.Problem, Done: Done(d.Done)}
+		if d.Error != "" {
+			x.Err = errors.New(d.Error)
+		}
+		r.Damages = append(r.Damages, x)
+	}
+	return r
 }
 
 func mendRealModules(t *testing.B) {
@@ -37,7 +74,11 @@ func mendRealModules(t *testing.B) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	s := &scene{t: t, app: t.TempDir(), sums: map[module.Version]string{}, db: "sum.golang.org", from: t.TempDir()}
+	s := &scene{t: t, app: t.TempDir(), sums: map[module.Version]string{}, db: "sum.golang.org", from: t.TempDir(), store: t.TempDir()}
+	sluice := filepath.Join(t.TempDir(), "sluice")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", sluice, "github.com/modsluice/sluice/cmd/sluice").CombinedOutput(); err != nil {
+		t.Fatalf("building sluice: %v\n%s", err, out)
+	}
 	s.env = modtest.GoEnv(t, setting("GOPROXY"), setting("GOSUMDB"), "GOFLAGS=-trimpath")
 	s.dir = modtest.EnvValue(s.env, "GOMODCACHE")
 	t.Cleanup(func() { removeAll(s.dir) })
@@ -88,7 +129,14 @@ func mendRealModules(t *testing.B) {
 			s.mods = append(s.mods, m)
 		}
 	}
+	s.program = sluice
 	s.plantAndMend(plants())
 	s.goRun("mod", "verify")
-	s.goRun("list", "-deps", "./...")
+	begin := time.Now()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", os.DevNull, programMain)
+	build.Dir, build.Env = s.app, s.env
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", programMain, err, out)
+	}
+	t.Logf("go mod verify and go build %s work, in %v", programMain, time.Since(begin).Round(time.Second))
 }
