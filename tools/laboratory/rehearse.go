@@ -103,8 +103,8 @@ func (l *lab) rehearse(x *emergency, r *rehearsal) {
 	rec := l.rescue(r, append([]string{"--keep"}, x.flags...))
 	if x.advises {
 		named := rec.named()
-		if rec.Outcome != rescue.Failed || len(named) == 0 {
-			r.miss("it is %s, and names no command that helps: %s", rec.Outcome, rec.Sentence)
+		if rec.Outcome != rescue.Failed || len(named) == 0 || !rec.has(x.code) {
+			r.miss("it is %s, and does not name %s, or no command that helps: %s", rec.Outcome, x.code, rec.Sentence)
 			return
 		}
 		rec = l.rescue(r, named)
@@ -146,6 +146,11 @@ func union(a, b map[string]string) map[string]string {
 
 // A record is one of sluice rescue.
 type record struct{ rescue.Incident }
+
+// has reports whether the record has a code among what was broken or what is left.
+func (rec *record) has(code finding.Code) bool {
+	return slices.ContainsFunc(rec.Broken, func(b rescue.Broken) bool { return b.Code == code }) || slices.ContainsFunc(rec.Left, func(a rescue.Advice) bool { return a.Code == code })
+}
 
 // named are the arguments of the first command that the record names and that is one of
 // sluice rescue.
@@ -200,7 +205,7 @@ func (l *lab) rescue(r *rehearsal, args []string) *record {
 
 // outcome holds the record against what must come of the emergency.
 func (l *lab) outcome(x *emergency, r *rehearsal, rec *record) {
-	if !slices.ContainsFunc(rec.Broken, func(b rescue.Broken) bool { return b.Code == x.code }) && !x.advises {
+	if !rec.has(x.code) {
 		r.miss("the record does not have %s: %s", x.code, r.JSON)
 	}
 	if x.helpless != "" {
