@@ -242,7 +242,7 @@ func newRoot(e *env) *cobra.Command {
 		Long: `Sluice keeps Go builds working when the module supply line does not.
 
 It is a Go module proxy that verifies and keeps what it serves (sluice serve),
-and a tool at the developer's side (sluice run, explain, doctor, rescue, use, trace, drill, import, verify).
+and a tool at the developer's side (sluice run, explain, doctor, rescue, bench, use, trace, drill, import, verify).
 
 Exit status: 0 it worked, 1 it did not, 2 the command line or the configuration
 cannot be used, 128+N signal N ended it early. sluice run has the exit status of
@@ -261,7 +261,7 @@ the command it runs.`,
 	root.Flags().Bool("version", false, "print the version, as sluice version does")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newServe(e), newRun(e), newTrace(e), newExplain(e), newDoctor(e), newRescue(e), newDrill(e), newConfig(e), newVerify(e), newStore(e), newImport(e), newSwitch(e), newSources(e), newUse(e), newVersion(e))
+	root.AddCommand(newServe(e), newRun(e), newTrace(e), newExplain(e), newDoctor(e), newRescue(e), newDrill(e), newConfig(e), newVerify(e), newStore(e), newImport(e), newSwitch(e), newSources(e), newUse(e), newBench(e), newVersion(e))
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -1,0 +1,508 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modsluice/sluice/internal/checksum"
+	"github.com/modsluice/sluice/internal/faults"
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/modtest"
+	"github.com/modsluice/sluice/internal/store"
+	"github.com/modsluice/sluice/internal/upstream"
+)
+
+// A scene is a world that mirrors serve, with its checksum database.
+type scene struct {
+	t     *testing.T
+	world *modtest.World
+	db    *modtest.SumDB
+	sumdb *modtest.Server // the database itself
+	plan  Plan
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{t: t, world: modtest.New(t)}
+	for _, v := range []string{"v1.0.0", "v1.1.0", "v1.2.0"} {
+		s.world.Add("example.com/small", v, modtest.Files{"go.mod": "module example.com/small\n", "p.go": "package p // " + v + "\n"})
+		s.world.Add("example.com/middle", v, modtest.Files{"p.go": "package p // " + v + strings.Repeat(" and more of it", 500) + "\n"})
+	}
+	s.world.Big("example.com/large", "v1.0.0", 200<<10)
+	s.world.Big("example.com/large", "v1.0.1", 200<<10)
+	s.db = s.world.SumDB("sum.example.com")
+	s.world.Mount(s.db)
+	s.sumdb = modtest.Serve(t, s.db)
+	s.plan = Plan{
+		Candidates: []Candidate{{Module: module.Version{Path: "example.com/middle", Version: "v1.1.0"}}, {Module: module.Version{Path: "example.com/large", Version: "v1.0.0"}},
+			{Module: module.Version{Path: "example.com/small", Version: "v1.1.0"}}},
+		Rounds: 3, Seconds: 20 * time.Second, Bytes: 8 << 20, Answer: 5 * time.Second,
+		Database: "sum.example.com", Tail: ",direct", Shuffle: rand.Shuffle,
+	}
+	s.plan.Direct = s.sums(remote{s.source(s.sumdb.URL), "", false})
+	s.plan.Sums = s.plan.Direct
+	return s
+}
+
+// source is the mirror at base, as nobody else asks it.
+func (s *scene) source(base string) *upstream.HTTPSource {
+	u, err := url.Parse(base)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := upstream.NewNet(upstream.NetConfig{Connect: time.Second, Timeout: 5 * time.Second, Named: []string{upstream.HostPort(u)}})
+	s.t.Cleanup(n.Close)
+	return upstream.NewHTTPSource(n, u)
+}
+
+// sums asks the database over one way.
+func (s *scene) sums(r checksum.Remote) Sums {
+	db, err := checksum.New(checksum.Config{Key: s.db.GOSUMDB(""), Remotes: []checksum.Remote{r}, Cache: store.NewMem(), Conflict: store.ErrConflict})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(db.Close)
+	return db.Sums
+}
+
+// add adds a mirror that does what h does.
+func (s *scene) add(name string, h http.Handler) *modtest.Server {
+	srv := modtest.Serve(s.t, h)
+	src := s.source(srv.URL)
+	s.plan.Mirrors = append(s.plan.Mirrors, Mirror{Name: name, URL: srv.URL, From: FromNamed, Source: src, Idle: func() {}, Sums: s.sums(remote{src, "sumdb/sum.example.com", true})})
+	return srv
+}
+
+// faulty is the world behind a fault.
+func (s *scene) faulty(fault string) http.Handler {
+	f, err := faults.Parse(fault)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return faults.Handler(s.world.Handler(), faults.Always(f))
+}
+
+func (s *scene) run() *Report { return Run(s.t.Context(), s.plan) }
+
+// remote implements checksum.Remote.
+type remote struct {
+	src    *upstream.HTTPSource
+	prefix string
+	mirror bool
+}
+
+func (r remote) Name() string { return r.src.Name() }
+func (r remote) Mirror() bool { return r.mirror }
+func (r remote) Get(ctx context.Context, path string) ([]byte, error) {
+	a, err := r.src.GetPath(ctx, r.prefix+path)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Body.Close()
+	return io.ReadAll(a.Body)
+}
+
+func (r *Report) of(name string) Measured {
+	i := slices.IndexFunc(r.Mirrors, func(m Measured) bool { return m.Name == name })
+	if i < 0 {
+		return Measured{}
+	}
+	return r.Mirrors[i]
+}
+
+// every makes every n'th request meet one of the faults, in turn.
+func every(t *testing.T, n int64, names ...string) func(*http.Request) (faults.Fault, bool) {
+	var list []faults.Fault
+	for _, name := range names {
+		f, err := faults.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, f)
+	}
+	var seen atomic.Int64
+	return func(r *http.Request) (faults.Fault, bool) {
+		i := seen.Add(1)
+		return list[int(i/n)%len(list)], i%n == 0
+	}
+}
+
+// TestTheRankingAndEveryVerdictAreRightWhateverTheOrder measures six mirrors of which
+// each is bad in a way of its own, twice, or 20 times with SLUICE_E2E_FULL.
+func TestTheRankingAndEveryVerdictAreRightWhateverTheOrder(t *testing.T) {
+	runs := 2
+	if os.Getenv("SLUICE_E2E_FULL") != "" {
+		runs = 20
+	}
+	lies := []string{"flip", "wrong-mod", "bad-crc", "other-module=example.com/small@v1.0.0", "zip:noise"}
+	deaths := []string{"", "html", "404", "503", "garbage"}
+	stales := []string{"stale", "stale=2"}
+	losses := [][]string{{"503", "zip:cut"}, {"reset=50%"}, {"502", "empty"}, {"html"}}
+	for n := range runs {
+		lie, death, stale, loss := lies[n%len(lies)], deaths[n%len(deaths)], stales[n%len(stales)], losses[n%len(losses)]
+		t.Run(fmt.Sprintf("run %d: %s, %s, %s, %v", n, lie, death, stale, loss), func(t *testing.T) {
+			s := newScene(t)
+			dead := s.world.Handler()
+			if death != "" {
+				dead = s.faulty(death)
+			}
+			drip, _ := faults.Parse("zip:drip=1000000")
+			hang, _ := faults.Parse("hang=60ms")
+			slow := faults.Handler(faults.Handler(s.world.Handler(), faults.Always(drip)), faults.Always(hang))
+			mirrors := map[string]http.Handler{
+				"good": s.world.Handler(), "slow": slow, "stale": s.faulty(stale), "lying": s.faulty(lie), "dead": dead,
+				"lossy": faults.Handler(s.world.Handler(), every(t, 4, loss...)),
+			}
+			names := []string{"good", "slow", "stale", "lossy", "dead", "lying"} // the ranking, too
+			for _, i := range rand.Perm(len(names)) {
+				if srv := s.add(names[i], mirrors[names[i]]); names[i] == "dead" && death == "" {
+					srv.Stop()
+				}
+			}
+			rep := s.run()
+			var got []string
+			for _, m := range rep.Mirrors {
+				got = append(got, m.Name)
+				if string(m.Verdict) != m.Name {
+					t.Errorf("the verdict of the mirror that is %s is %s: %s (latency %v, cost %v, %d of %d failed, also %v)", m.Name, m.Verdict, m.Text, m.Latency, m.Cost, m.Failed, m.Requests, m.Also)
+				}
+			}
+			if !slices.Equal(got, names) {
+				t.Errorf("the ranking is %v, want %v", got, names)
+			}
+			want := "sluice use '" + rep.of("good").URL + "|" + rep.of("slow").URL + "'"
+			if rep.Recommended.Command != want || rep.Recommended.GOPROXY != rep.of("good").URL+"|"+rep.of("slow").URL+",direct" {
+				t.Errorf("recommended is %+v, want %s", rep.Recommended, want)
+			}
+			if c := rep.of("lying").Code; c != finding.SumMismatch {
+				t.Errorf("the code of the lying one is %s", c)
+			}
+			if m := rep.of("good"); m.SumDB != Yes || m.Range != Yes || m.Failed > 0 || m.Checked.Wrong+m.Checked.Unchecked > 0 || m.Checked.Right == 0 || m.Latency.N < 10 {
+				t.Errorf("the good one: %+v", m)
+			}
+		})
+	}
+}
+
+func TestAMirrorThatCannotBeReachedIsAskedTwiceAndNeverAgain(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	var asked atomic.Int64
+	s.add("mute", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			c.Close()
+		}
+	}))
+	rep := s.run()
+	if m := rep.of("mute"); m.Verdict != Dead || m.Code != finding.SourceReset || m.Rank != 2 {
+		t.Errorf("%+v", m)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
+func TestAMirrorThatRefusesAllIsLeftAfterTheFirstRound(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	var asked modtest.Requests
+	s.add("closed", asked.Count(s.faulty("403")))
+	if m := s.run().of("closed"); m.Verdict != Dead || m.Code != finding.SourceForbidden || m.Rank != 2 {
+		t.Errorf("%+v", m)
+	}
+	if log := asked.Log(); len(log) > 20 {
+		t.Errorf("it was asked %d times: %v", len(log), log)
+	}
+}
+
+func TestAModuleThatAMirrorRefusesDoesNotMakeItDead(t *testing.T) {
+	s := newScene(t)
+	f, _ := faults.Parse("403")
+	for _, name := range []string{"a", "b"} {
+		s.add(name, faults.Handler(s.world.Handler(), func(r *http.Request) (faults.Fault, bool) { return f, strings.Contains(r.URL.Path, "/middle/") }))
+	}
+	rep := s.run()
+	if m := rep.of("a"); m.Verdict != Good || len(rep.Modules) != 2 {
+		t.Errorf("%+v of %+v", m, rep.Modules)
+	}
+}
+
+func TestNoMirrorIsAskedMoreThanOneThingAtATimeNorForMoreThanItsBudget(t *testing.T) {
+	s := newScene(t)
+	var now, most, bytes atomic.Int64
+	s.add("one", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		defer now.Add(-1)
+		s.world.Handler().ServeHTTP(counting{w, &bytes}, r)
+	}))
+	s.plan.Bytes = 512 << 10
+	rep := s.run()
+	m := rep.of("one")
+	if most.Load() > Parallel {
+		t.Errorf("%d requests were under way at once", most.Load())
+	}
+	if m.Bytes > s.plan.Bytes || bytes.Load() > s.plan.Bytes*11/10 {
+		t.Errorf("%d bytes came by its own account, and %d were sent, of %d", m.Bytes, bytes.Load(), s.plan.Bytes)
+	}
+	if m.Verdict != Good || m.Stopped != "" {
+		t.Errorf("%+v", m)
+	}
+	i := slices.IndexFunc(rep.Modules, func(m Sampled) bool { return m.Module == "example.com/large" })
+	if i < 0 || rep.Modules[i].Zip != No {
+		t.Errorf("a zip of which a round has no room is to be left out: %+v", rep.Modules)
+	}
+}
+
+type counting struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c counting) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return c.ResponseWriter.Write(p)
+}
+
+func TestATimeBudgetThatIsSpentEndsTheQuestionsAndIsNoFailure(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	s.add("sluggish", s.faulty("hang=80ms"))
+	s.plan.Seconds = 2500 * time.Millisecond
+	rep := s.run()
+	m := rep.of("sluggish")
+	if m.Stopped == "" || m.Failed > 0 || m.Verdict != Slow || m.Seconds > 3.5 || rep.of("good").Stopped != "" {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestAMirrorThatWantsToBeLeftAloneIs(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	var after atomic.Int64
+	limited := faults.Handler(s.world.Handler(), every(t, 20, "429"))
+	var seen atomic.Int64
+	s.add("limited", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if seen.Add(1) > 20 {
+			after.Add(1)
+		}
+		limited.ServeHTTP(w, r)
+	}))
+	m := s.run().of("limited")
+	if after.Load() > 0 || !strings.Contains(m.Stopped, "429") {
+		t.Errorf("after 429 it was asked %d times more; %q", after.Load(), m.Stopped)
+	}
+}
+
+func TestWithoutTheDatabaseTheMajoritySaysWhatIsRight(t *testing.T) {
+	s := newScene(t)
+	s.plan.Database, s.plan.Sums, s.plan.Direct = "", nil, nil
+	s.add("a", s.world.Handler())
+	s.add("b", s.world.Handler())
+	s.add("liar", s.faulty("bad-crc"))
+	for i := range s.plan.Mirrors {
+		s.plan.Mirrors[i].Sums = nil
+	}
+	rep := s.run()
+	if m := rep.of("liar"); m.Verdict != Lying || !strings.Contains(m.Text, "other mirrors") || m.Rank != 3 || m.SumDB != Unasked {
+		t.Errorf("%+v", m)
+	}
+	if rep.Modules[0].Truth != ByMajority {
+		t.Errorf("%+v", rep.Modules)
+	}
+
+	// Where one stands against one, nobody is believed.
+	s.plan.Mirrors = s.plan.Mirrors[1:]
+	rep = s.run()
+	for _, m := range rep.Mirrors {
+		if m.Verdict != Unknown || !strings.Contains(m.Text, "differ") {
+			t.Errorf("%+v", m)
+		}
+	}
+	if rep.Recommended.GOPROXY != "" {
+		t.Errorf("%+v", rep.Recommended)
+	}
+}
+
+func TestAMirrorOfTheDatabaseIsNeededWhereTheDatabaseCannotBeReached(t *testing.T) {
+	s := newScene(t)
+	s.sumdb.Stop()
+	s.add("with", s.world.Handler())
+	s.add("without", s.faulty("sumdb:404"))
+	s.plan.Sums = s.plan.Mirrors[0].Sums
+	rep := s.run()
+	if m := rep.of("with"); m.Verdict != Good || m.SumDB != Yes || m.Checked.Right == 0 {
+		t.Errorf("%+v", m)
+	}
+	if m := rep.of("without"); m.Verdict != Bare || m.SumDB != No || m.Rank != 2 {
+		t.Errorf("%+v", m)
+	}
+	if rep.Database.Direct != No || rep.Database.Text == "" {
+		t.Errorf("%+v", rep.Database)
+	}
+
+	// Where it can be reached, it is only said.
+	s.sumdb.Start()
+	if m := s.run().of("without"); m.Verdict != Good || !slices.Equal(m.Also, []Verdict{Bare}) {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestWhoDoesNotResumeIsSaidAndWhoResumesFalselyToo(t *testing.T) {
+	s := newScene(t)
+	s.add("no", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		s.world.Handler().ServeHTTP(w, r)
+	}))
+	s.add("false", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rng := r.Header.Get("Range"); rng != "" && rng != "bytes=0-0" {
+			w.Header().Set("Content-Range", strings.Replace(rng, "bytes=", "bytes ", 1)+"/*")
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(make([]byte, 1<<10))
+			return
+		}
+		s.world.Handler().ServeHTTP(w, r)
+	}))
+	rep := s.run()
+	if m := rep.of("no"); m.Range != No || m.Verdict != Good || !slices.Contains(m.Also, NoRange) {
+		t.Errorf("%+v", m)
+	}
+	if m := rep.of("false"); m.Range != Wrong || m.Verdict != Good || len(m.Evidence) == 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestAVersionThatOneMirrorInventsMakesNoOtherStale(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	s.add("other", s.world.Handler())
+	s.add("inventor", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/@v/list"):
+			s.world.Handler().ServeHTTP(w, r)
+			io.WriteString(w, "v1.99.0\n")
+		case strings.HasSuffix(r.URL.Path, "/v1.99.0.info"):
+			io.WriteString(w, `{"Version":"v1.99.0","Time":"2020-01-01T00:00:00Z"}`)
+		default:
+			s.world.Handler().ServeHTTP(w, r)
+		}
+	}))
+	rep := s.run()
+	if m := rep.of("good"); m.Verdict != Good {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestAVersionOfThisHourMakesNobodyStale(t *testing.T) {
+	s := newScene(t)
+	m := s.world.Add("example.com/small", "v1.3.0", nil)
+	s.world.SetInfo(m, fmt.Appendf(nil, `{"Version":"v1.3.0","Time":%q}`, time.Now().Add(-30*time.Minute).UTC().Format(time.RFC3339)))
+	s.add("good", s.world.Handler())
+	fault, _ := faults.Parse("list:stale")
+	s.add("late", faults.Handler(s.world.Handler(), func(r *http.Request) (faults.Fault, bool) { return fault, strings.Contains(r.URL.Path, "/small/") }))
+	if m := s.run().of("late"); m.Verdict != Good {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestWhatIsKnownIsToldWhenItIsBrokenOff(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	s.add("other", s.world.Handler())
+	ctx, cancel := context.WithCancel(t.Context())
+	s.plan.Progress = func(p Progress) {
+		if strings.HasPrefix(p.Text, "round 2 of 3: ") {
+			cancel()
+		}
+	}
+	rep := Run(ctx, s.plan)
+	if rep.Ended != Interrupted || rep.of("good").Verdict != Good || rep.of("good").Latency.N == 0 || rep.of("good").Failed > 0 {
+		t.Errorf("%+v", rep)
+	}
+	cancel()
+	rep = Run(ctx, s.plan) // before anything
+	if rep.Ended != Interrupted || rep.of("good").Verdict != Unknown || rep.Recommended.GOPROXY != "" {
+		t.Errorf("%+v", rep)
+	}
+}
+
+func TestAllRequestsThatFailedAreToldByTheirKind(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	s.add("lossy", faults.Handler(s.world.Handler(), every(t, 3, "503")))
+	m := s.run().of("lossy")
+	if m.Verdict != Lossy || m.Code != finding.SourceServerError || len(m.Failures) != 1 || m.Failures[0].Count < m.Failed || !strings.Contains(m.Text, "503") {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestPasswordsAreInNothingButWhatIsUsed(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	m := &s.plan.Mirrors[0]
+	m.URL = strings.Replace(m.URL, "http://", "http://user:secret@", 1)
+	rep := s.run()
+	if text := fmt.Sprintf("%+v", rep.Mirrors) + strings.Join(rep.Recommended.Mirrors, " ") + rep.Recommended.GOPROXY + rep.Recommended.Command + strings.Join(rep.Notes(), " "); strings.Contains(strings.ReplaceAll(text, m.URL, ""), "secret") {
+		t.Error(text)
+	}
+	if rep.Use() != m.URL || rep.Recommended.Command != "sluice use best" {
+		t.Errorf("%q, %q", rep.Use(), rep.Recommended.Command)
+	}
+}
+
+func TestADeadEndIsWordedAsWhatItIs(t *testing.T) {
+	s := newScene(t)
+	s.add("a", s.world.Handler())
+	s.plan.Candidates = []Candidate{{Module: module.Version{Path: "example.com/none", Version: "v1.0.0"}}}
+	rep := s.run()
+	if m := rep.of("a"); m.Verdict != Dead || m.Code != finding.NotFound || !strings.Contains(rep.Sentence, "none has any module of the sample") {
+		t.Errorf("%s; %+v", rep.Sentence, m)
+	}
+}
+
+func TestTheSampleHasTheSmallestTheLargestThatFitsAndOneBetween(t *testing.T) {
+	c := func(name string, size int64) Candidate {
+		return Candidate{Module: module.Version{Path: name, Version: "v1.0.0"}, Size: size}
+	}
+	for _, x := range []struct {
+		room int64
+		all  bool
+		want string
+		list []Candidate
+	}{
+		{1000, false, "a:10:yes c:300:yes e:600:yes", []Candidate{c("e", 600), c("d", 400), c("a", 10), c("b", 20), c("c", 300), c("f", 5000)}},
+		{1000, false, "a:10:yes", []Candidate{c("a", 10), c("none", 0)}},
+		{1000, false, "none:0:no", []Candidate{c("none", 0)}},
+		{1000, false, "a:10:yes b:20:yes f:5000:no", []Candidate{c("f", 5000), c("a", 10), c("b", 20)}},
+		{1000, true, "none:0:no a:10:yes c:300:yes d:400:yes e:600:no", []Candidate{c("e", 600), c("d", 400), c("a", 10), c("none", 0), c("c", 300)}},
+	} {
+		var got []string
+		for _, s := range pick(x.list, x.room, x.all) {
+			got = append(got, fmt.Sprintf("%s:%d:%s", s.Module, s.Bytes, s.Zip))
+		}
+		if strings.Join(got, " ") != x.want {
+			t.Errorf("of %v in %d: %v, want %s", x.list, x.room, got, x.want)
+		}
+	}
+}
+
+func TestTheErrorsOfAMirrorAreNotItsAbsence(t *testing.T) {
+	if codeOf(&upstream.Error{Status: 404, Stage: upstream.StageHTTP}) != finding.NotFound || codeOf(fmt.Errorf("x: %w", context.DeadlineExceeded)) != finding.SourceStalled || codeOf(errors.New("x")) != finding.SourceWrongAnswer {
+		t.Error("codes")
+	}
+}
