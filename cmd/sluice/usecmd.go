@@ -28,12 +28,17 @@ const (
 	scopeProject = "project"
 )
 
-// useDefault is the word for what holds where nobody has set anything.
-const useDefault = "default"
+// useDefault is the word for what holds where nobody has set anything, and useBest for
+// the mirrors that measuring recommends.
+const (
+	useDefault = "default"
+	useBest    = "best"
+)
 
 // useFlags are the flags of use.
 type useFlags struct {
 	scope, place             string
+	among                    []string // mirrors that best is chosen of; none: all that bench knows
 	envrc, force, undo, list bool
 	json                     bool
 }
@@ -41,7 +46,7 @@ type useFlags struct {
 func newUse(e *env) *cobra.Command {
 	var o useFlags
 	cmd := &cobra.Command{
-		Use:   "use SOURCES | --undo",
+		Use:   "use SOURCES | best | --undo",
 		Short: "Take modules from other sources from now on, and back",
 		Long: `Use makes SOURCES the GOPROXY of this user: it asks each of them for a module first,
 as sluice doctor does, and then writes the file of go env -w. What was there comes back,
@@ -51,7 +56,8 @@ SOURCES is a GOPROXY list: URLs, and at its end direct or off, separated by comm
 404 and 410) or bars (go on at any error). A source that has a [[source]] table in the
 configuration of Sluice can be given by its name. A list that ends in neither direct nor off
 keeps what the list before it ended in. The word default alone takes the setting away, so that
-the toolchain's own holds.
+the toolchain's own holds. The word best stands for the mirrors that are best from here: they
+are measured first, as sluice bench does, but briefly; --among names those to choose from.
 
 A source that does not answer as a module proxy is refused; --force takes it all the same. Where
 an environment variable hides the file, or a file of the project sets GOPROXY too, use says so.
@@ -60,13 +66,13 @@ With --scope project nothing of the user's is changed: the line that sets GOPROX
 this shell, or for what --for names. With --envrc it is written to the .envrc of the project.
 
 Exit status: 0 it is so now, 1 it could not be done, or a source does not answer, 2 misused.`,
-		Example: "  sluice use https://proxy.example.com\n  sluice use 'https://proxy.corp.example|https://proxy.example.com,direct'\n  sluice use --undo\n  eval \"$(sluice use --scope project https://proxy.example.com)\"\n  sluice use --scope project --for github https://proxy.example.com",
+		Example: "  sluice use https://proxy.example.com\n  sluice use 'https://proxy.corp.example|https://proxy.example.com,direct'\n  sluice use best\n  sluice use --undo\n  eval \"$(sluice use --scope project https://proxy.example.com)\"\n  sluice use --scope project --for github https://proxy.example.com",
 		Args:    func(cmd *cobra.Command, args []string) error { return o.check(cmd, args) },
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			words := []string{useDefault + "\twhat the toolchain has", "direct\tversion control", "off\tnothing is downloaded"}
+			words := []string{useBest + "\tthe mirrors that are best from here", useDefault + "\twhat the toolchain has", "direct\tversion control", "off\tnothing is downloaded"}
 			if l, _, err := e.loadAnyway(cmd); err == nil {
 				for _, s := range l.Source {
 					if s.Name != "" {
@@ -92,6 +98,10 @@ Exit status: 0 it is so now, 1 it could not be done, or a source does not answer
 	}
 	f.Var(&textFlag{kind: strings.Join(names, "|")}, "for", "with --scope project: write the line for this place (default: that of a CI system if this runs in one, else the terminal)")
 	cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
+	f.StringArrayVar(&o.among, "among", nil, "with best: choose of these mirrors alone, each a URL or a name that sluice bench knows; may be repeated")
+	cmd.RegisterFlagCompletionFunc("among", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return e.completeMirrors(cmd, ""), cobra.ShellCompDirectiveNoFileComp
+	})
 	f.BoolVar(&o.envrc, "envrc", false, "with --scope project: write the line to the .envrc of the project")
 	f.BoolVar(&o.force, "force", false, "also if a source does not answer; with --undo, also if the file was changed since")
 	f.BoolVar(&o.undo, "undo", false, "put back what the last sluice use changed")
@@ -119,6 +129,8 @@ func (o *useFlags) check(cmd *cobra.Command, args []string) error {
 		return misuse("--scope %s is neither user nor project", o.scope)
 	case o.place != "" && !slices.Contains(finding.Places(), finding.Place(o.place)):
 		return misuse("--for %s is none of %s", o.place, cmd.Flag("for").Value.Type())
+	case o.undo && len(o.among) > 0:
+		return misuse("--undo chooses no mirrors; leave --among away")
 	case o.undo && (o.envrc || o.place != "" || cmd.Flags().Changed("scope")):
 		return misuse("--undo takes back what was done last, whatever its scope; leave --scope, --for and --envrc away")
 	case o.undo && o.list && o.force:
@@ -133,6 +145,8 @@ func (o *useFlags) check(cmd *cobra.Command, args []string) error {
 		return misuse("--envrc writes a file, and --for is about what is printed; give one of them")
 	case len(args) == 0:
 		return wrong("write sluice use https://proxy.example.com", "use needs the sources to use")
+	case len(o.among) > 0 && !hasBest(args[0]):
+		return wrong("write sluice use best --among MIRROR", "--among goes with the word best")
 	case len(args) > 1:
 		return wrong("write the list in quotes, with commas or bars and no spaces", "use takes one list of sources, but got %d words", len(args))
 	}
@@ -143,6 +157,7 @@ func (o *useFlags) check(cmd *cobra.Command, args []string) error {
 type used struct {
 	Scope     string      `json:"scope"`
 	GOPROXY   string      `json:"goproxy"`   // as it is to be, without credentials
+	Best      string      `json:"best"`      // what measuring said, of the word best; else ""
 	Before    string      `json:"before"`    // what held where it is written
 	File      string      `json:"file"`      // that was written, or would have been; "" if it is only printed
 	Line      string      `json:"line"`      // of --scope project without --envrc
@@ -175,6 +190,11 @@ func runUse(ctx context.Context, e *env, cmd *cobra.Command, o useFlags, text st
 	u := used{Scope: o.scope, Sources: []usedProbe{}, Warnings: []string{}, Effective: true}
 	under := underEnvironment(settings)
 	u.Before = under.Redacted()
+	if hasBest(text) && !slices.Contains(sourceNames(l), useBest) {
+		if text, err = e.measureBest(ctx, l, settings, text, o, &u); err != nil {
+			return err
+		}
+	}
 	list, err := wanted(l, settings, text, o, under, &u)
 	if err != nil {
 		return err
@@ -270,8 +290,6 @@ func wanted(l *config.Loaded, s *goenv.Settings, text string, o useFlags, before
 		switch {
 		case i >= 0:
 			word = l.Source[i].URL
-		case word == "best":
-			return nil, &exitError{status: exitMisuse, err: errors.New("best would need measurements of all mirrors, which this sluice does not make"), hint: "name the sources to use, in their order"}
 		case word == useDefault:
 			return nil, misuse("default stands alone, since it takes the setting away")
 		case word != "" && word != "direct" && word != "off" && !strings.ContainsAny(word, ".:/"):
