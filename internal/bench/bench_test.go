@@ -506,3 +506,13 @@ func TestTheErrorsOfAMirrorAreNotItsAbsence(t *testing.T) {
 		t.Error("codes")
 	}
 }
+
+func TestAnAnswerWithNothingInItIsNoLie(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	s.add("hollow", faults.Handler(s.world.Handler(), every(t, 4, "empty")))
+	m := s.run().of("hollow")
+	if m.Verdict != Lossy || len(m.Also) > 0 || m.Code != finding.SourceEmpty || m.Checked.Wrong > 0 {
+		t.Errorf("%+v", m)
+	}
+}

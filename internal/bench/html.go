@@ -256,7 +256,7 @@ th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px so
 th { font-weight: 600; color: var(--dim); white-space: normal } td.name { white-space: normal; overflow-wrap: anywhere; min-width: 7rem }
 b.good { color: var(--good) } b.mid { color: var(--mid) } b.bad { color: var(--bad) }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem 3rem }
-figure { margin: 0; max-width: 34rem } figcaption p { font-size: .85rem; color: var(--dim) } svg { width: 100%; height: auto; display: block }
+figure { margin: 0; max-width: 29rem } figcaption p { font-size: .85rem; color: var(--dim) } svg { width: 100%; height: auto; display: block }
 svg text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: var(--ink) } svg text.unit { fill: var(--dim); font-size: 11px }
 .grid { stroke: var(--line) } svg .good { fill: var(--good); stroke: var(--good) } svg .mid { fill: var(--mid); stroke: var(--mid) } svg .bad { fill: var(--bad); stroke: var(--bad) }
 circle { fill-opacity: .3; stroke-opacity: .5 } .bar { stroke: none } rect.good, rect.bad { stroke: none } .median { stroke-width: 2.5; stroke: var(--ink) }

@@ -394,14 +394,16 @@ func (r *run) small(ctx context.Context, s *subject, req goproxy.Request, counts
 	if err != nil {
 		return
 	}
-	if req.Kind == goproxy.Info {
+	if len(a.data) == 0 {
+		err = errEmpty
+	} else if req.Kind == goproxy.Info {
 		_, err = goproxy.ParseInfo(a.data, req.Module)
 	} else if err = goproxy.CheckMod(a.data); err == nil {
 		h1, _ := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.data)), nil })
 		s.saw(file{req.Module, goproxy.Mod}, h1)
 	}
 	if err != nil {
-		s.fail(&upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: err}, counts)
+		s.wrong(err, counts)
 		return
 	}
 	s.good++
@@ -429,8 +431,11 @@ func (r *run) zip(ctx context.Context, s *subject, m Sampled, top, counts bool) 
 	case err == nil:
 		s.good++
 		s.saw(file{req.Module, goproxy.Zip}, h1)
+	case len(a.data) == 0:
+		s.wrong(errEmpty, counts)
+		return
 	case looksLikePage(a.data):
-		s.fail(&upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: errors.New("an HTML page came in place of the zip")}, counts)
+		s.wrong(errors.New("an HTML page came in place of the zip"), counts)
 		return
 	case a.told: // all came that was to come, so these are the bytes that it has
 		s.good++
@@ -544,9 +549,11 @@ func (r *run) list(ctx context.Context, s *subject, path string, st *steps, coun
 		return nil, err
 	}
 	versions, err := goproxy.ParseList(a.data, path)
+	if err == nil && len(versions) == 0 && len(s.lists[path]) > 0 {
+		err = errEmpty // it had some before
+	}
 	if err != nil {
-		err = &upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: err}
-		s.fail(err, counts)
+		s.wrong(err, counts)
 		return nil, err
 	}
 	s.good++
@@ -662,10 +669,20 @@ func (s *subject) fail(err error, counts bool) {
 	}
 }
 
+// wrong takes down an answer that came and is none.
+func (s *subject) wrong(err error, counts bool) {
+	s.fail(&upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: err}, counts)
+}
+
+var errEmpty = errors.New("the answer is 200 OK with nothing in it")
+
 // codeOf is the finding for a failure.
 func codeOf(err error) finding.Code {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return finding.NotFound
+	case errors.Is(err, errEmpty):
+		return finding.SourceEmpty
 	}
 	if _, ok := errors.AsType[*upstream.Error](err); !ok && errors.Is(err, context.DeadlineExceeded) {
 		return finding.SourceStalled // the answer had begun
