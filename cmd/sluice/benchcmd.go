@@ -215,7 +215,7 @@ func (e *env) bench(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 		return nil, err
 	}
 	p := bench.Plan{
-		Candidates: candidates, All: len(o.samples) > 0 && !slices.Contains(o.samples, sampleGoMod), Rounds: o.rounds, Seconds: o.time, Bytes: int64(o.mb * 1e6), Answer: min(benchAnswer, o.time),
+		Candidates: candidates, All: len(o.samples) > 0 && !slices.Contains(o.samples, sampleGoMod), Rounds: o.rounds, Time: o.time, Bytes: int64(o.mb * 1e6), Answer: min(benchAnswer, o.time),
 		Tail: tailOf(underEnvironment(settings).Value), Shuffle: rand.Shuffle, Progress: e.benchProgress(o.rounds),
 	}
 	end, err := e.connectMirrors(l, settings, mirrors, &p)

@@ -72,8 +72,8 @@ type Plan struct {
 	Candidates []Candidate // at least one, of which some are chosen: the smallest, the largest that the budget allows, and one between
 	All        bool        // all of them instead, as far as the budget allows
 	Rounds     int         // after one that warms up and is not counted
-	Seconds    time.Duration
-	Bytes      int64 // of one mirror, as Seconds is
+	Time       time.Duration
+	Bytes      int64 // of one mirror, as Time is
 
 	// Answer is the longest that one small answer may take; a zip may take the
 	// mirror's share of a round.

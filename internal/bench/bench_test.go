@@ -48,7 +48,7 @@ func newScene(t *testing.T) *scene {
 	s.plan = Plan{
 		Candidates: []Candidate{{Module: module.Version{Path: "example.com/middle", Version: "v1.1.0"}}, {Module: module.Version{Path: "example.com/large", Version: "v1.0.0"}},
 			{Module: module.Version{Path: "example.com/small", Version: "v1.1.0"}}},
-		Rounds: 3, Seconds: 20 * time.Second, Bytes: 8 << 20, Answer: 5 * time.Second,
+		Rounds: 3, Time: 20 * time.Second, Bytes: 8 << 20, Answer: 5 * time.Second,
 		Database: "sum.example.com", Tail: ",direct", Shuffle: rand.Shuffle,
 	}
 	s.plan.Direct = s.sums(remote{s.source(s.sumdb.URL), "", false})
@@ -283,7 +283,7 @@ func TestATimeBudgetThatIsSpentEndsTheQuestionsAndIsNoFailure(t *testing.T) {
 	s := newScene(t)
 	s.add("good", s.world.Handler())
 	s.add("sluggish", s.faulty("hang=80ms"))
-	s.plan.Seconds = 2500 * time.Millisecond
+	s.plan.Time = 2500 * time.Millisecond
 	rep := s.run()
 	m := rep.of("sluggish")
 	if m.Stopped == "" || m.Failed > 0 || m.Verdict != Slow || m.Seconds > 3.5 || rep.of("good").Stopped != "" {

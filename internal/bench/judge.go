@@ -41,7 +41,7 @@ const (
 func (r *run) report(ctx context.Context) *Report {
 	rep := &Report{
 		Schema: Schema, Ended: Complete, Began: r.began.UTC().Truncate(time.Millisecond), Modules: r.sample, Database: r.database,
-		Budget: Budget{Rounds: r.Rounds, Seconds: r.Seconds.Seconds(), Bytes: r.Bytes, Parallel: Parallel}, Mirrors: []Measured{},
+		Budget: Budget{Rounds: r.Rounds, Seconds: r.Time.Seconds(), Bytes: r.Bytes, Parallel: Parallel}, Mirrors: []Measured{},
 	}
 	if rep.Modules == nil {
 		rep.Modules = []Sampled{}

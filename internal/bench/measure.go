@@ -419,7 +419,7 @@ func (r *run) zip(ctx context.Context, s *subject, m Sampled, top, counts bool) 
 		s.stop("its budget of bytes is spent")
 		return
 	}
-	a, err := r.get(ctx, s, req, max(r.Answer, r.Seconds/time.Duration(r.Rounds+1)), nil, counts)
+	a, err := r.get(ctx, s, req, max(r.Answer, r.Time/time.Duration(r.Rounds+1)), nil, counts)
 	if counts && top && m.Bytes >= largeZip && len(a.data) >= largeZip && (err == nil || a.cut) {
 		s.throughput = append(s.throughput, float64(len(a.data))/1e6/a.whole.Seconds())
 	}
@@ -506,7 +506,7 @@ func (r *run) partsOf(ctx context.Context, s *subject, req goproxy.Request, whol
 
 // part asks for a part within the budget of time; it counts for no figure.
 func (r *run) part(ctx context.Context, s *subject, req goproxy.Request, off, n int64) (upstream.Part, error) {
-	limit := min(r.Answer, r.Seconds-s.spent)
+	limit := min(r.Answer, r.Time-s.spent)
 	if limit <= 0 || s.stopped != "" {
 		return upstream.Part{}, context.DeadlineExceeded
 	}
@@ -521,7 +521,7 @@ func (r *run) part(ctx context.Context, s *subject, req goproxy.Request, off, n 
 
 // copyOfDatabase finds out whether the mirror mirrors the checksum database.
 func (r *run) copyOfDatabase(ctx context.Context, s *subject) {
-	limit := min(r.Answer, r.Seconds-s.spent)
+	limit := min(r.Answer, r.Time-s.spent)
 	if limit <= 0 {
 		return
 	}
@@ -578,7 +578,7 @@ type answer struct {
 // get asks for req within the budgets, and takes down how it ended.
 func (r *run) get(ctx context.Context, s *subject, req goproxy.Request, limit time.Duration, st *steps, counts bool) (a answer, err error) {
 	short := false
-	if left := r.Seconds - s.spent; left < limit {
+	if left := r.Time - s.spent; left < limit {
 		limit, short = left, true
 	}
 	if limit <= 0 {
