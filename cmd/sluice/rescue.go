@@ -469,7 +469,8 @@ func (s *rescueSource) download(ctx context.Context, m module.Version) (map[gopr
 	}
 	// Read-only directories would outlive us, and flags for builds are none of a download's.
 	environ := s.e.environ
-	for _, kv := range []string{"GOMODCACHE=" + filepath.Join(dir, "mod"), "GOFLAGS=-modcacherw", "GOWORK=off", "GIT_TERMINAL_PROMPT=0"} {
+	for _, kv := range []string{"GOMODCACHE=" + filepath.Join(dir, "mod"), "GOFLAGS=-modcacherw", "GOWORK=off",
+		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "SSH_ASKPASS_REQUIRE=never", "GCM_INTERACTIVE=never"} {
 		name, value, _ := strings.Cut(kv, "=")
 		environ = with(environ, name, value)
 	}
