@@ -705,7 +705,7 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 	sink := newLogSink(con)
 	defer sink.out.flush()
 	sink.set(l)
-	s, err := e.openSession(l, sink.logger())
+	s, err := e.openSession(l, e.sessionLog(l, sink))
 	if err != nil {
 		return "", "", err
 	}
@@ -930,7 +930,7 @@ func (x *emergency) command(ctx context.Context, stderr io.Writer, u string, arg
 // failed is the outcome of a command that failed.
 func (x *emergency) failed(w *world, output string) (rescue.Outcome, string, error) {
 	r := explain.Text(output)
-	f := finding.Of(r.Code)
+	f := r.In(here())
 	if r.Known() {
 		x.rec.After = rescue.Advise(x.rec.After, r.Code, f.Mend, f.Fix...)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+
+	"github.com/modsluice/sluice/internal/config"
 )
 
 // A plainLog says what is logged as errors in the words of all else that a command says,
@@ -11,6 +13,15 @@ import (
 type plainLog struct {
 	e     *env
 	attrs []slog.Attr
+}
+
+// sessionLog is what a session logs to: the sink if somebody has asked for a log, and else
+// what this command says.
+func (e *env) sessionLog(l *config.Loaded, sink *logSink) *slog.Logger {
+	if l.From["log.level"].Layer == config.Default && l.From["log.format"].Layer == config.Default {
+		return slog.New(plainLog{e: e})
+	}
+	return sink.logger()
 }
 
 func (plainLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -108,11 +107,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	defer sink.out.flush()
 	sink.set(l)
 	e.stderr = con
-	log := sink.logger()
-	if l.From["log.level"].Layer == config.Default && l.From["log.format"].Layer == config.Default {
-		log = slog.New(plainLog{e: e})
-	}
-	s, err := e.openSession(l, log)
+	s, err := e.openSession(l, e.sessionLog(l, sink))
 	if err != nil {
 		return err
 	}
