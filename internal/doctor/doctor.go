@@ -330,7 +330,8 @@ func report(subject string, rows []Row, took time.Duration) Report {
 		}
 		found := &rep.Findings[k]
 		found.Consequences = append(found.Consequences, rows[i].ID)
-		if better := rows[i].outcome.Finding; better != nil && rows[i].State == Skip {
+		// Another source helps where one is in trouble, and not where this machine is.
+		if better := rows[i].outcome.Finding; better != nil && rows[i].State == Skip && !strings.HasPrefix(rows[root(i)].ID, "machine.") {
 			found.Fix, found.Commands = better.Mend, append(slices.Clone(better.Fix), found.Commands...)
 			found.Changes = append(found.Changes, better.Changes...)
 		}

@@ -77,6 +77,42 @@ func (s *Subject) unlooked(out Outcome) Outcome {
 	return out
 }
 
+// addressed is the outcome of a checksum database that GOSUMDB gives an address of its own,
+// and that is not there.
+func (s *Subject) addressed(out Outcome) Outcome {
+	v := s.Settings.Get("GOSUMDB")
+	name, at, ok := strings.Cut(v.Value, " ")
+	if out.Finding == nil || out.Finding.Code != finding.SumDBUnreachable || !ok || v.Redacted() != v.Value || strings.ContainsAny(name, "'\\\n") {
+		return out
+	}
+	out.Text += "; that is the address in GOSUMDB, " + from(v)
+	out.Finding.Mend = "correct the address, or leave it out: the proxies are asked for the database then, and " + s.SumDB.Name + " itself"
+	out.Finding.Fix = []string{"curl -sS " + finding.OneLine(strings.TrimRight(strings.TrimSpace(at), "/"), 200) + "/latest", "go env -w GOSUMDB='" + name + "'"}
+	if !plainURL.MatchString(strings.TrimSpace(at)) {
+		out.Finding.Fix = out.Finding.Fix[1:]
+	}
+	out.Finding.Fix = s.here(out.Finding.Fix)
+	return out
+}
+
+// plainURL is an address that stands in a command as it is.
+var plainURL = regexp.MustCompile(`^https?://[A-Za-z0-9._:/-]+$`)
+
+// major is what go.mod has where a version wants a path that says so.
+var major = regexp.MustCompile(`require ([A-Za-z0-9._~/-]+): version "((v[0-9]+)\.[A-Za-z0-9.+-]*)" invalid: should be v0 or v1, not v[0-9]+`)
+
+// suffixed is the outcome of a go.mod that has such a version.
+func (s *Subject) suffixed(out Outcome, text string) Outcome {
+	m := major.FindStringSubmatch(text)
+	if m == nil || s.Place != finding.Terminal || !plainURL.MatchString("https://"+s.Project) {
+		return out
+	}
+	out.Subject = m[1]
+	out.Finding.Mend = "put /" + m[3] + " behind the path, here and where it is imported; of a module that has no go.mod of its own, put +incompatible behind the version"
+	out.Finding.Fix = []string{fmt.Sprintf("cp %[1]s %[1]s.was && sed 's|%[2]s %[3]s|%[2]s/%[4]s %[3]s|' %[1]s.was >%[1]s", s.Project, m[1], m[2], m[3])}
+	return out
+}
+
 // A has is the Fact of a list: how many versions a source has of a module of which it
 // has not got the version that is required.
 type has struct{ versions int }

@@ -678,7 +678,7 @@ func (s *Subject) gomod() Outcome {
 	case s.Project == "":
 		return Outcome{State: NA, Text: "there is no go.mod here, so no module is asked for; --reference asks for one that everybody has"}
 	case s.ProjectErr != nil && strings.Contains(s.ProjectErr.Error(), "invalid: should be v"):
-		return s.mean(Fail, finding.MissingMajorSuffix, s.Project, finding.OneLine(s.ProjectErr.Error(), 300))
+		return s.suffixed(s.mean(Fail, finding.MissingMajorSuffix, s.Project, finding.OneLine(s.ProjectErr.Error(), 300)), s.ProjectErr.Error())
 	case s.ProjectErr != nil:
 		return s.mean(Fail, finding.GoModParse, s.Project, finding.OneLine(s.ProjectErr.Error(), 300))
 	case s.Module.Path == "":

@@ -858,7 +858,7 @@ func (s *Subject) supply() []Check {
 			}
 			out := s.sums(ctx, s.SumDB.Direct, s.sumAbout())
 			if out.State == Fail {
-				out = turn(out, seen)
+				out = s.addressed(turn(out, seen))
 			}
 			return out
 		}
@@ -1025,7 +1025,7 @@ func (s *Subject) verified(seen Seen, mirrors, ways []string) Outcome {
 			}
 		}
 	}
-	if out := cmp.Or(s.againstGoSum(seen), s.againstDatabase(proven, seen)); out != nil {
+	if out := cmp.Or(s.againstDatabase(proven, seen), s.againstGoSum(seen)); out != nil {
 		return *out
 	}
 	switch {

@@ -156,7 +156,6 @@ func (s *Subject) untrusted(ctx context.Context, w way, host, source string, x s
 func (s *Subject) stranger(w way, host string, x shake, out Outcome) Outcome {
 	issuer := issuerOf(x.chain)
 	leaf := x.chain[0]
-	file, dir := s.Getenv("SSL_CERT_FILE"), s.Getenv("SSL_CERT_DIR")
 	switch {
 	case s.public(w, x.chain, host):
 		// The list here is none, old, or another one: nobody has replaced anything.
@@ -168,24 +167,7 @@ func (s *Subject) stranger(w way, host string, x shake, out Outcome) Outcome {
 		if runtime.GOOS == "darwin" || runtime.GOOS == "windows" { // whose own rules may be stricter
 			out.Finding.Confidence = finding.Medium
 		}
-		var names []string
-		for _, v := range []struct{ name, value string }{{"SSL_CERT_FILE", file}, {"SSL_CERT_DIR", dir}} {
-			if roots := s.usual(); v.value != "" && roots != nil && w.net.Verify(x.chain, host, roots) == nil {
-				out.Text += fmt.Sprintf("; %s=%s leads to another one than that of the system, which has it", v.name, v.value)
-				names = append(names, v.name)
-			}
-		}
-		if len(names) > 0 {
-			out.Subject, out.Finding.Mend, out.Finding.Fix = strings.Join(names, ", "), "take the variable away, or have it name the list of the system", nil
-			for _, name := range names {
-				if s.Place == finding.PowerShell {
-					name = "Remove-Item env:" + name
-				} else {
-					name = "unset " + name
-				}
-				out.Finding.Fix = append(out.Finding.Fix, name)
-			}
-		}
+		s.otherList(&out, w, x.chain, host)
 		return out
 	case incomplete(x.chain):
 		out = s.mean(Fail, finding.MissingIntermediate, w.url.Host, fmt.Sprintf("the certificate is signed by %q, whose own certificate the server does not send", finding.OneLine(leaf.Issuer.CommonName, 80)))
@@ -202,12 +184,43 @@ func (s *Subject) stranger(w way, host string, x shake, out Outcome) Outcome {
 		}
 		out.Text += inspector(issuer)
 	}
+	if s.otherList(&out, w, x.chain, host) {
+		return out
+	}
 	if out.Finding.Code != finding.SourceTLSUnknownCA {
 		return out // where nobody is trusted, that nobody trusts it says nothing
 	}
-	s.install(&out, file)
+	s.install(&out, s.Getenv("SSL_CERT_FILE"))
 	out.Fact = signed{host, issuer, sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
 	return out
+}
+
+// otherList makes the outcome what it is where a variable leads to another list of
+// authorities than that of the system, which has the one that lacks; false if none does.
+func (s *Subject) otherList(out *Outcome, w way, chain []*x509.Certificate, host string) bool {
+	roots := s.usual()
+	if roots == nil || w.net.Verify(chain, host, roots) != nil {
+		return false
+	}
+	var names, fix []string
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		value := s.Getenv(name)
+		if value == "" {
+			continue
+		}
+		out.Text += fmt.Sprintf("; %s=%s leads to another one than that of the system, which has it", name, value)
+		names = append(names, name)
+		if s.Place == finding.PowerShell {
+			fix = append(fix, "Remove-Item env:"+name)
+		} else {
+			fix = append(fix, "unset "+name)
+		}
+	}
+	if len(names) == 0 {
+		return false
+	}
+	out.Subject, out.Finding.Mend, out.Finding.Fix = strings.Join(names, ", "), "take the variable away, or have it name the list of the system", fix
+	return true
 }
 
 // anchors are the directories for authorities of one's own, and what makes the list

@@ -231,6 +231,23 @@ func TestAVariableThatLeadsToAnotherListIsNamed(t *testing.T) {
 	}
 }
 
+func TestAVariableThatKeepsACompanysAuthorityAwayIsNamed(t *testing.T) {
+	company := sign(t, nil, "Company CA", asCA)
+	list := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(list, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: company.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newScene(t)
+	s.by(&tls.Config{Certificates: []tls.Certificate{chain(sign(t, company, "s", forHosts("source")))}})
+	s.roots = pool(sign(t, nil, "World CA", asCA))
+	sub := s.subject()
+	sub.Getenv, sub.caFiles, sub.PublicRoots = env("SSL_CERT_FILE", "/srv/own.pem"), []string{list}, func() *x509.CertPool { return s.roots }
+	r := Run(t.Context(), "", sub.Checks(), time.Minute)
+	if len(r.Findings) != 1 || r.Findings[0].Cause != finding.CauseTLSUnknownCA || !slices.Equal(r.Findings[0].Commands, []string{"unset SSL_CERT_FILE"}) {
+		t.Errorf("%s", r.Text(TextOptions{All: true}))
+	}
+}
+
 func TestTheAuthorityIsAddedToTheListThatGoReads(t *testing.T) {
 	s := newScene(t).subject()
 	out := s.mean(Fail, finding.SourceTLSUnknownCA, "proxy.example.com", "")

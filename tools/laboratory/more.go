@@ -157,7 +157,7 @@ func projects() []scenario {
 			l.world.Add("example.org/m/v2", "v2.0.0", nil)
 			l.m.Version = "v2.0.0"
 			l.gomod("")
-		}, fixes: byHand(finding.MissingMajorSuffix, "the suffix is put in", func(l *lab) { l.m.Path = "example.org/m/v2"; l.gomod("") })},
+		}},
 		{name: "a20-ambiguous", rows: "A20", title: "two modules have the same package", explains: true, planted: one(finding.DependencyConflict), check: build, set: func(l *lab) {
 			well(l)
 			one := l.world.Add("example.org/two", "v1.0.0", modtest.Files{"go.mod": "module example.org/two\n", "sub/sub.go": "package sub\n", "two.go": "package two\n"})
@@ -181,6 +181,6 @@ func projects() []scenario {
 			well(l)
 			l.env["SLUICE_LISTS_FRESH"] = "soon"
 		}, fixes: byHand(finding.ConfigMalformed, "the variable is corrected", func(l *lab) { l.env["SLUICE_LISTS_FRESH"] = "1m" })},
-		{name: "a13-empty", rows: "A13", title: "the source answers 200 with nothing", planted: one(finding.SourceEmpty), set: func(l *lab) { l.spoilt("empty") }, fixes: elsewhere(finding.SourceEmpty)},
+		{name: "a13-empty", rows: "A13", title: "the source answers 200 with nothing", planted: one(finding.SourceEmpty), set: func(l *lab) { l.spoilt("empty") }},
 	}
 }

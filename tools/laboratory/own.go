@@ -53,7 +53,7 @@ func settings() []scenario {
 		{name: "b6-database-elsewhere", rows: "B6", title: "GOSUMDB has an address at the proxy's host where no database is", planted: one(finding.SumDBUnreachable), set: func(l *lab) {
 			well(l)
 			l.goenv("GOSUMDB", l.db.GOSUMDB("https://"+badHost+"/no/such/place"))
-		}, fixes: byHand(finding.SumDBUnreachable, "GOSUMDB gets the right path", func(l *lab) { l.goenv("GOSUMDB", l.db.GOSUMDB("https://"+badHost+"/sumdb/"+sumHost)) })},
+		}},
 		{name: "b6-wrong-key", rows: "B6", title: "GOSUMDB has the key of another database", planted: one(finding.SumDBInconsistent), set: func(l *lab) {
 			well(l)
 			l.goenv("GOSUMDB", l.world.SumDB(sumHost).GOSUMDB(""))
@@ -79,7 +79,7 @@ func settings() []scenario {
 			well(l)
 			l.gomod("require example.org/fork v1.0.0\n\nreplace example.org/fork => ../fork\n")
 			l.world.Add("example.org/fork", "v1.0.0", nil)
-		}, fixes: byHand(finding.ReplaceProblem, "the line is dropped", func(l *lab) { l.gomod("require example.org/fork v1.0.0\n") })},
+		}},
 	}
 }
 
@@ -198,7 +198,6 @@ func doubles() []scenario {
 			l.gomod("require example.org/fork v1.0.0\n\nreplace example.org/fork => ../fork\n")
 			l.world.Add("example.org/fork", "v1.0.0", nil)
 		}, fixes: map[finding.Code]hand{
-			finding.ReplaceProblem:  {"the line is dropped", func(l *lab) { l.gomod("require example.org/fork v1.0.0\n") }},
 			finding.SourceForbidden: elsewhere(finding.SourceForbidden)[finding.SourceForbidden],
 		}},
 	}
