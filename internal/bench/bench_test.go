@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"slices"
@@ -269,6 +270,19 @@ func TestNoMirrorIsAskedMoreThanOneThingAtATimeNorForMoreThanItsBudget(t *testin
 	}
 }
 
+func TestAZipThatIsLargerThanItWasSaidToBeEndsWithTheBudget(t *testing.T) {
+	s := newScene(t)
+	s.add("one", s.world.Handler())
+	for i := range s.plan.Candidates {
+		s.plan.Candidates[i].Size = 1000
+	}
+	s.plan.Bytes = 512 << 10
+	m := s.run().of("one")
+	if m.Bytes > s.plan.Bytes+1 || !strings.Contains(m.Stopped, "bytes") || m.Failed > 0 || len(m.Failures) > 0 || m.Verdict != Good {
+		t.Errorf("%+v", m)
+	}
+}
+
 type counting struct {
 	http.ResponseWriter
 	n *atomic.Int64
@@ -394,16 +408,21 @@ func TestAVersionThatOneMirrorInventsMakesNoOtherStale(t *testing.T) {
 	s.add("inventor", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/@v/list"):
-			s.world.Handler().ServeHTTP(w, r)
-			io.WriteString(w, "v1.99.0\n")
+			rec := httptest.NewRecorder()
+			s.world.Handler().ServeHTTP(rec, r)
+			io.WriteString(w, rec.Body.String()+"v1.99.0\n")
 		case strings.HasSuffix(r.URL.Path, "/v1.99.0.info"):
 			io.WriteString(w, `{"Version":"v1.99.0","Time":"2020-01-01T00:00:00Z"}`)
 		default:
 			s.world.Handler().ServeHTTP(w, r)
 		}
 	}))
-	rep := s.run()
-	if m := rep.of("good"); m.Verdict != Good {
+	if m := s.run().of("good"); m.Verdict != Good {
+		t.Errorf("%+v", m)
+	}
+	// Without a database there is nobody to ask, and the lists are believed.
+	s.plan.Sums = nil
+	if m := s.run().of("good"); m.Verdict != Stale {
 		t.Errorf("%+v", m)
 	}
 }
@@ -434,10 +453,26 @@ func TestWhatIsKnownIsToldWhenItIsBrokenOff(t *testing.T) {
 	if rep.Ended != Interrupted || rep.of("good").Verdict != Good || rep.of("good").Latency.N == 0 || rep.of("good").Failed > 0 {
 		t.Errorf("%+v", rep)
 	}
-	cancel()
 	rep = Run(ctx, s.plan) // before anything
 	if rep.Ended != Interrupted || rep.of("good").Verdict != Unknown || rep.Recommended.GOPROXY != "" {
 		t.Errorf("%+v", rep)
+	}
+}
+
+func TestARequestThatIsBrokenOffIsNoFailure(t *testing.T) {
+	s := newScene(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var seen atomic.Int64
+	s.add("good", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if seen.Add(1) == 40 { // in the midst of the rounds
+			cancel()
+			<-r.Context().Done()
+		}
+		s.world.Handler().ServeHTTP(w, r)
+	}))
+	rep := Run(ctx, s.plan)
+	if m := rep.of("good"); rep.Ended != Interrupted || m.Verdict != Good || m.Failed > 0 || len(m.Failures) > 0 {
+		t.Errorf("%s: %+v", rep.Ended, m)
 	}
 }
 

@@ -590,7 +590,11 @@ func (r *run) get(ctx context.Context, s *subject, req goproxy.Request, limit ti
 	if ctx.Err() != nil {
 		return a, context.Cause(ctx)
 	}
-	most := min(req.Kind.Limit(), r.Bytes)
+	most := min(req.Kind.Limit(), r.Bytes-s.bytes)
+	if most <= 0 {
+		s.stop("its budget of bytes is spent")
+		return a, context.DeadlineExceeded
+	}
 	within, cancel := context.WithTimeoutCause(ctx, limit, upstream.ErrStalled)
 	defer cancel()
 	if st != nil {
@@ -603,6 +607,12 @@ func (r *run) get(ctx context.Context, s *subject, req goproxy.Request, limit ti
 		a.data, err = io.ReadAll(io.LimitReader(got.Body, most+1))
 		got.Body.Close()
 		a.told = got.Size >= 0 && got.Size == int64(len(a.data))
+		if int64(len(a.data)) > most && most < req.Kind.Limit() {
+			s.bytes += int64(len(a.data))
+			s.spent += time.Since(begin)
+			s.stop("its budget of bytes is spent")
+			return a, context.DeadlineExceeded
+		}
 		if err == nil && int64(len(a.data)) > most {
 			err = &upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: fmt.Errorf("the answer is larger than %d bytes", most)}
 		}

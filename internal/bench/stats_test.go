@@ -56,3 +56,28 @@ func TestOneFailureInManyIsNoHabit(t *testing.T) {
 		}
 	}
 }
+
+func TestSlowIsWhoSurelyTakesMuchLongerForTheSmallFilesOrTheLargeOne(t *testing.T) {
+	m := func(ms, low, high, mb float64) *Measured {
+		m := &Measured{Latency: Figure{10, ms, low, high}, Throughput: Figure{5, mb, mb * 0.9, mb * 1.1}}
+		m.Cost = cost(m.Latency, m.Throughput)
+		return m
+	}
+	best := m(20, 18, 22, 10)
+	for _, x := range []struct {
+		m    *Measured
+		slow bool
+	}{
+		{m(21, 18, 22, 10), false},
+		{m(300, 250, 350, 10), true},  // small files: 6 s and not 0.4
+		{m(20, 18, 22, 1), true},      // the large one: 10 s and not 1
+		{m(300, 15, 900, 10), false},  // perhaps
+		{m(65, 64, 66, 10), false},    // three times, but less than a second
+		{m(25, 24, 26, 4.5), false},   // not three times
+		{m(1000, 900, 1100, 9), true}, // both
+	} {
+		if got := slower(x.m, best) > 0; got != x.slow {
+			t.Errorf("%+v beside %+v: %v", x.m.Cost, best.Cost, got)
+		}
+	}
+}
