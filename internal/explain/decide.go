@@ -28,6 +28,9 @@ type cand struct {
 	mod        module.Version
 	confidence finding.Confidence
 	ipv4       bool // the line shows that IPv4 fails as well
+	own        bool // the line says that it is about modules or repositories
+	again      bool // the lines after it say that it is tried again
+	placed     bool // a compiler or a linter says it of a place in a Go file
 }
 
 // A text is a piece of the log that is looked at as a whole.
@@ -46,15 +49,22 @@ var foreign = []string{
 	"imagepullbackoff", "errimagepull", "failed to pull image", "permission denied while trying to connect",
 	"npm err", "npm error", "npm warn", "yarn error", "pip._vendor", "crates.io", "pypi.org", "rubygems.org", "could not fetch specs",
 	"e: failed to fetch", "w: failed to fetch", "err:1 ", "err:2 ", "err:3 ", "apkindex", "fetch https://dl-cdn",
-	"http: proxy error", "_test.go:", "panic:", "rpc error: code", "listen tcp", "fork/exec /tmp", "wget: ",
+	"http: proxy error", "panic:", "rpc error: code", "listen tcp", "fork/exec /tmp", "wget: ",
+	"newconnectionerror", "retry(total=", "urllib3", "registry.terraform.", "for provider ", "helm repo", "could not transfer artifact", "could not resolve dependencies for project",
+	"error an unexpected error occurred",
 }
+
+// testSays is a line that a test printed. The go command and the compiler give a
+// column, too.
+var testSays = regexp.MustCompile(`_test\.go:\d+: `)
 
 // otherPorts are those of databases, queues and other services that no module comes
 // from.
 var otherPorts = regexp.MustCompile(`(?:dial|lookup|connect).*:(?:5432|3306|6379|27017|9092|2379|5672|9200|11211|26257|1433|8500|4222|50051|6443|2375)\b`)
 
 // progress is what the go command says while all is well.
-var progress = regexp.MustCompile(`^go: (?:downloading|finding|extracting|found|added|removed|creating new go\.mod|upgraded \S+ \S+ => [^:]*$|downgraded \S+ \S+ => [^:]*$)`)
+// A request that -x shows is among several of which it is enough that one goes well.
+var progress = regexp.MustCompile(`^# get https?://\S+?(?:: \d{3} .*)?$|^go: (?:downloading|finding|extracting|found|added|removed|creating new go\.mod|upgraded \S+ \S+ => [^:]*$|downgraded \S+ \S+ => [^:]*$)`)
 
 // commandLine is a line on which somebody, or a build recipe, gives a command.
 var commandLine = regexp.MustCompile(`^(?:\$ |\+ |\+\+ |% |(?:\S{1,40}@\S{1,60}[:~ ]\S* ?[#$>] ?)|PS [A-Z]:.*?> |[A-Z]:\\[^>]*>\s*\S|(?:Step \d+/\d+ : |\s*=> |\s*> ?\[|\[[^\]]{1,60}\] )?(?:RUN|COPY|ENV|ARG) |\s*=> |Command failed: |run: |\s*Running \[|>> |==> |\w*> |# (?:go|git|make|docker|curl) |go (?:get|install|build|mod|run|test|env|list) |(?:-->|--->) )`)
@@ -63,7 +73,10 @@ var commandLine = regexp.MustCompile(`^(?:\$ |\+ |\+\+ |% |(?:\S{1,40}@\S{1,60}[
 var variable = regexp.MustCompile(`^(?:set |export |declare -x )?[A-Z][A-Z0-9_]*=`)
 
 // consequence is a line that only says that something else failed.
-var consequence = regexp.MustCompile(`(?i)did not complete successfully|executor failed running|^make(?:\[\d+\])?: |^the command .* returned|process completed with exit code|failed with exit code|^exit (?:status|code):? ?\d+\W*$|^command .* failed \(exit|^error: job failed|^recipe for target`)
+var consequence = regexp.MustCompile(`(?i)did not complete successfully|executor failed running|^make(?:\[\d+\])?: (?:\*\*\* \[|leaving |entering )|^the command .* returned|process completed with exit code|failed with exit code|^exit (?:status|code):? ?\d+\W*$|^command .* failed \(exit|^error: job failed|^recipe for target`)
+
+// killed is the status of a program that the system ended, for want of memory as a rule.
+var killed = regexp.MustCompile(`exit code:? 137\b`)
 
 // decide gives the best candidate of the text; one without weight if there is none.
 func (t *text) decide() cand {
@@ -101,8 +114,10 @@ func (t *text) walk(lines []line) cand {
 	t.lines, t.withURL = lines, -1
 	var all []cand
 	skip := -1
-	need := vague      // what a line must be worth to be looked at closely
-	last := len(lines) // the first line that cannot change the answer
+	dull := map[uint64]struct{}{} // the shapes of the lines that were looked at
+	looked := 0                   // how much was looked at closely, in lines of usual length
+	need := faint                 // what a line must be worth to be looked at closely
+	last := len(lines)            // the first line that cannot change the answer
 	for i, l := range lines {
 		if strings.Contains(l.low, "://") {
 			t.withURL = i
@@ -125,27 +140,40 @@ func (t *text) walk(lines []line) cand {
 		if i >= last {
 			break
 		}
-		if t.worth(hits, l) < need {
+		worth, status := t.worth(hits, l)
+		if worth < need {
 			continue
 		}
+		// A log may say one thing a hundred thousand times.
+		key := shape(l.low)
+		if _, ok := dull[key]; ok && !status || looked >= maxLooked && !ourOwn(l.low) {
+			continue
+		}
+		dull[key] = struct{}{}
+		looked += 1 + len(l.low)/256
 		b := bare(l.text)
-		if commandLine.MatchString(b) && !strings.Contains(l.low, "error") && !strings.Contains(l.low, "fatal:") && !(strings.HasPrefix(b, "go ") && strings.Contains(b, ": ")) {
+		if commandLine.MatchString(b) && !strings.Contains(l.low, "error") && !strings.Contains(l.low, " can only be ") && !strings.Contains(l.low, " cannot be ") && !strings.Contains(l.low, "fatal:") && !(strings.HasPrefix(b, "go ") && strings.Contains(b, ": ")) {
 			continue
 		}
-		if consequence.MatchString(b) && !ofOthers(l.low) || progress.MatchString(b) || variable.MatchString(b) {
+		if consequence.MatchString(b) && !ofOthers(l.low) && !killed.MatchString(l.low) || progress.MatchString(b) || variable.MatchString(b) {
 			continue
 		}
-		if low := lower(b); need > vague && warns(low) && !strings.Contains(t.near(i), "server response:") {
-			continue // it is vague at most
+		if low := lower(b); need > faint && warns(low) && !strings.Contains(t.near(i), "server response:") {
+			continue // it is faint at most
 		}
 		c, body := t.at(hits, i, line{text: b, low: lower(b)})
 		skip = max(skip, body)
 		if c.weight < need {
 			continue
 		}
+		if c.again = t.triedAgain(i); c.again {
+			delete(dull, key) // the last of its kind counts
+		}
 		all = append(all, c)
-		need = max(need, min(c.weight+1, telling))
-		if c.weight == telling && last == len(lines) {
+		if !c.again {
+			need = max(need, min(c.weight+1, telling))
+		}
+		if c.weight == telling && c.own && !c.again && last == len(lines) {
 			last = i + 16
 			if c.code == finding.IPv6Broken {
 				last = i + 512 // IPv4 may fail too
@@ -155,10 +183,26 @@ func (t *text) walk(lines []line) cand {
 	return pick(all)
 }
 
+// onceMore is how programs and scripts say that they try once more.
+var onceMore = regexp.MustCompile(`(?:retrying|will retry|retry (?:in|attempt|#?\d)|trying again|try again in|waiting \d+ seconds before|attempt \d+ (?:of|/) ?\d+|attempt \d+ failed)`)
+
+// triedAgain reports whether what failed on line i is tried once more.
+func (t *text) triedAgain(i int) bool {
+	for _, l := range t.lines[i:min(i+4, len(t.lines))] {
+		if onceMore.MatchString(l.low) {
+			return true
+		}
+	}
+	return false
+}
+
 // pick weighs the candidates of one text.
 func pick(all []cand) cand {
 	var best cand
 	for i, c := range all {
+		if overtaken(c, all[i+1:]) {
+			continue
+		}
 		if c.weight == header {
 			// What follows says what is wrong more exactly.
 			more := false
@@ -186,10 +230,51 @@ func pick(all []cand) cand {
 	return best
 }
 
-// worth is what the line can be worth at most, found cheaply: most lines of most
-// logs have a phrase in them by chance, or none.
-func (t *text) worth(hits []int, l line) (w weight) {
-	status := false
+// overtaken reports whether one of the later candidates says that c is not what the
+// command failed of.
+func overtaken(c cand, later []cand) bool {
+	for _, d := range later {
+		switch {
+		case c.again && (d.weight == telling || d.placed):
+			return true // it was tried again, and that went well, or failed for the last time
+		case d.weight != telling:
+		case d.code == finding.NotModules && d.weight == telling && !c.own && c.code != finding.NotModules:
+			return true // a test says what it met
+		case c.code == finding.NeedsTidy && d.own && d.code != finding.NotModules && d.code != finding.NeedsTidy && c.mod.Path != "" && within(c.mod.Path, d.mod.Path) && d.line > c.line+1 && !strings.HasPrefix(d.text, " "):
+			return true // the advice was followed, and that failed
+		}
+	}
+	return false
+}
+
+// within reports whether the package or module path lies in module mod.
+func within(path, mod string) bool {
+	return mod != "" && (path == mod || strings.HasPrefix(path, mod+"/"))
+}
+
+// maxLooked is how many lines of usual length are looked at closely in one text, which takes
+// some 0.1 ms each; past it only what the go command itself printed.
+const maxLooked = 512
+
+// shape is the same for lines that differ in their digits only.
+func shape(low string) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	for i := range len(low) {
+		if c := low[i]; !isDigit(c) {
+			h = (h ^ uint64(c)) * 1099511628211
+		}
+	}
+	return h
+}
+
+// ourOwn reports whether the go command printed the line about a module.
+func ourOwn(low string) bool {
+	return strings.Contains(low, "/@v/") || strings.Contains(low, "/@latest") || strings.HasPrefix(low, "go: ")
+}
+
+// worth is what the line can be worth at most, and whether that is by a status in
+// it, found cheaply: most lines of most logs have a phrase in them by chance, or none.
+func (t *text) worth(hits []int, l line) (w weight, status bool) {
 	for _, h := range hits {
 		switch r := t.rules[h]; r.code {
 		case bodyRule, placeRule:
@@ -203,10 +288,10 @@ func (t *text) worth(hits []int, l line) (w weight) {
 			}
 			status = true
 			if code, _ := statusOf(l); code != "" {
-				return telling
+				return telling, true
 			}
 		case reasonRule:
-			return telling
+			return telling, status
 		default:
 			if r.weight > w && (strings.HasPrefix(r.glob[0], "^") || r.glob.end(l.low) >= 0) {
 				w = r.weight
@@ -216,7 +301,7 @@ func (t *text) worth(hits []int, l line) (w weight) {
 			break
 		}
 	}
-	return w
+	return w, false
 }
 
 // positionAnywhere reports whether s has something like ".go:12:3: ".
@@ -276,7 +361,7 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 	if best.weight == none {
 		switch {
 		case position:
-			best.code, best.weight = finding.NotModules, vague
+			best.code, best.weight, best.placed = finding.NotModules, vague, true
 		case reasonPhrase.MatchString(l.text):
 			best.code, best.weight, best.confidence = finding.ForwardProxyBroken, telling, finding.Medium
 		}
@@ -285,8 +370,15 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 	if warning && best.weight > vague {
 		best.weight = vague
 	}
-	if position && best.weight == vague {
+	switch {
+	case position && (best.weight == vague || best.code == finding.GoModParse):
+		best.code, best.weight = finding.NotModules, vague // a compiler reads Go files, not go.mod
+	case best.code == finding.CacheDenied && best.weight == vague && !cachePath.MatchString(l.low):
 		best.code = finding.NotModules
+	}
+	best.placed = position && best.code == finding.NotModules
+	if best.weight == telling && best.code == finding.PackageNotFound && exitStatus.MatchString(l.low) {
+		best.weight = header // the reason is what the version control system says
 	}
 	if strings.Contains(l.low, "; switching to go") {
 		best.weight = none
@@ -295,9 +387,10 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 	if best.code == finding.NotModules {
 		return best, body
 	}
-	ours := strings.Contains(l.low, "/@v/") || strings.Contains(l.low, "/@latest") || strings.HasPrefix(l.low, "go: ")
+	ours := ourOwn(l.low)
 	if !ours {
-		if ofOthers(l.low) || network[best.code] && otherPorts.MatchString(l.low) {
+		ssh := best.code == finding.SSHKey || best.code == finding.SSHHostKey // who needs a key fetches something
+		if ofOthers(l.low) && !ssh || network[best.code] && otherPorts.MatchString(l.low) || best.code == finding.SourceDNS && ofNeighbours.MatchString(l.low) && !strings.Contains(l.low, "://") && !strings.Contains(l.low, "proxyconnect") {
 			best.code, best.weight, best.confidence = finding.NotModules, vague, finding.Medium
 			return best, body
 		}
@@ -307,6 +400,12 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 		s, body = t.serverSaid(i)
 	}
 	t.refine(&best, i, l, s)
+	if warning {
+		best.weight = min(best.weight, faint)
+		best.confidence = finding.Low
+		return best, body
+	}
+	best.own = ours || best.mod.Path != "" || !network[best.code] || fetching(t.near(i))
 	if best.weight == vague {
 		best.confidence = finding.Medium
 		if best.host == "" && best.mod.Path == "" {
@@ -321,7 +420,21 @@ func warns(low string) bool {
 }
 
 func ofOthers(low string) bool {
-	return slices.ContainsFunc(foreign, func(sign string) bool { return strings.Contains(low, sign) })
+	return slices.ContainsFunc(foreign, func(sign string) bool { return strings.Contains(low, sign) }) || strings.Contains(low, "_test.go:") && testSays.MatchString(low)
+}
+
+// cachePath is where the go command keeps modules, its own files, or what it builds.
+var cachePath = regexp.MustCompile(`^go: |pkg[/\\]mod|go-build|gopath|gocache|gomodcache|[/\\]go[/\\]|go\.(?:mod|sum|work)`)
+
+// exitStatus is how the go command ends a line below which it quotes another program.
+var exitStatus = regexp.MustCompile(`exit status \d+:$`)
+
+// ofNeighbours is a name that only a service beside an application has.
+var ofNeighbours = regexp.MustCompile(`lookup [a-z0-9-]+(?: on \S+)?: `)
+
+// fetching reports whether the lines show a program that fetches modules or repositories.
+func fetching(low string) bool {
+	return slices.ContainsFunc([]string{"fatal:", "remote:", "git ", "ssh: ", "curl: ", "go: ", "go get ", "go mod ", "verifying ", "unrecognized import path", "go-get=1", "/@v/", "cloning into"}, func(sign string) bool { return strings.Contains(low, sign) })
 }
 
 // positioned is a position in a Go file at the start of a line.
@@ -465,10 +578,16 @@ var (
 	lookup      = regexp.MustCompile(`lookup ([A-Za-z0-9_.-]+)`)
 	dialed      = regexp.MustCompile(`(?:dial|->|read|write) ?(?:tcp4?6? )?(\[[0-9A-Fa-f:.%a-z]+\]|\d+\.\d+\.\d+\.\d+):(\d+)`)
 	arrow       = regexp.MustCompile(`->(\[[0-9A-Fa-f:.%a-z]+\]|\d+\.\d+\.\d+\.\d+):(\d+)`)
-	curlHost    = regexp.MustCompile(`(?i)(?:connect to host|connect to|resolve host(?:name)?:?|connection to|match target host name|resolve proxy:?) '?([A-Za-z0-9_.\[\]:-]+?)'?(?: port (\d+))?(?:[\s,:;(]|$)`)
+	curlHost    = regexp.MustCompile(`(?i)(?:connect to host|connect to|resolve host(?:name)?:?|connection to|match target host name|resolve proxy:?) '?([A-Za-z0-9_.\[\]:-]+?)'?(?: port (\d+)(?:[\s,:;(]|$)|[\s,;(]|:\s|:?$)`)
 	sshHost     = regexp.MustCompile(`\b[\w.-]+@([A-Za-z0-9.-]+\.[A-Za-z]{2,}|localhost)\b`)
 	knownPublic = regexp.MustCompile(`(?:^|\.)(?:github\.com|githubusercontent\.com|gitlab\.com|bitbucket\.org|golang\.org|go\.dev|golang\.google\.cn|goproxy\.(?:io|cn)|googleapis\.com|google\.com|gopkg\.in|k8s\.io)$`)
 )
+
+// inCache is a file that was read from the module cache.
+var inCache = regexp.MustCompile(`[/\\]cache[/\\]download[/\\]\S+: invalid character`)
+
+// ledAway is the secure URL from which a redirect led to an insecure one.
+var ledAway = regexp.MustCompile(`redirected from secure URL (\S+) to insecure URL`)
 
 // subject is the URL that the line is about: the last on it, else the one that the
 // lines just before spoke of.
@@ -477,6 +596,9 @@ func (t *text) subject(i int, l line) string {
 		return all[len(all)-1]
 	}
 	for j := i - 1; j >= max(0, i-3); j-- {
+		if !strings.Contains(t.lines[j].text, "://") {
+			continue
+		}
 		if all := urls.FindAllString(t.lines[j].text, -1); len(all) > 0 {
 			return all[len(all)-1]
 		}
@@ -563,6 +685,8 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 				c.host = curl + ":" + curlPort
 			case loop && host != "" && host != curl:
 				c.code = finding.DNSHijackOrPortal
+			case err == nil && ip.Is6() && !loop && (c.code == finding.SourceNoRoute || c.code == finding.SourceConnectTimeout):
+				c.code = finding.IPv6Broken
 			case loop && curlPort != "443" && curlPort != "80" && host == "":
 				c.code = finding.ForwardProxyBroken
 				c.host = curl + ":" + curlPort
@@ -607,8 +731,20 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 	if c.code == finding.SourceTLSHandshake && strings.Contains(l.low, "recv error") {
 		c.code = finding.SourceReset
 	}
-	if strings.Contains(l.low, "error obtaining vcs status") {
+	switch {
+	case strings.Contains(l.low, "error obtaining vcs status"):
 		c.code = finding.BuildVCS
+	case strings.Contains(l.low, "invalid proxy address"):
+		c.code = finding.ForwardProxyBroken
+	case strings.Contains(l.low, "xml syntax error"):
+		c.code = finding.NoGoImport
+	case (c.code == finding.SourceWrongAnswer || c.code == finding.SourceHTML) && inCache.MatchString(l.low):
+		c.code = finding.CacheDamaged
+	case c.code == finding.InsecureScheme:
+		// Only a stranger leads a proxy's client away to plain http.
+		if m := ledAway.FindStringSubmatch(l.text); m != nil && askedFor(m[1]) == askedProxy {
+			c.code = finding.DNSHijackOrPortal
+		}
 	}
 	if network[c.code] && !proxied {
 		t.byAddress(c, l, host)
@@ -651,14 +787,20 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		}
 	case finding.GoSumMismatch:
 		c.code = t.mismatch(i)
-	case finding.PackageNotFound:
+	case finding.PackageNotFound, finding.NoModule:
+		if c.code == finding.PackageNotFound && strings.HasSuffix(l.low, `cannot find package "." in:`) && strings.Contains(near, "/vendor/") {
+			c.code = finding.VendorInconsistent
+		}
 		if std := notInStd.FindStringSubmatch(l.text); std != nil {
-			switch {
-			case slices.Contains(youngStd, std[1]):
+			switch path := std[1] + std[2]; {
+			case slices.Contains(youngStd, path):
 				c.code = finding.ToolchainTooOld
-			case strings.Contains(l.low, "is not in goroot") && strings.Contains(strings.SplitN(std[1], "/", 2)[0], "."):
+			case strings.Contains(l.low, "is not in goroot") && strings.Contains(strings.SplitN(path, "/", 2)[0], "."):
 				c.code, c.confidence = finding.NoModule, finding.Medium
 			}
+		}
+		if c.code == finding.NoModule && strings.Contains(l.low, "(from $go") && c.weight == telling {
+			c.confidence = finding.Medium
 		}
 	case finding.CacheDamaged:
 		if what == askedProxy && !strings.Contains(l.low, "/cache/download/") {
@@ -675,10 +817,6 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 	case finding.VCSRejected:
 		if strings.Contains(l.low, "could not be found") {
 			c.code = finding.VCSRepoNotFound
-		}
-	case finding.NoModule:
-		if strings.Contains(l.low, "(from $go") && c.weight == telling {
-			c.confidence = finding.Medium
 		}
 	}
 
@@ -822,7 +960,7 @@ func (t *text) mismatch(i int) finding.Code {
 var dbLine = regexp.MustCompile(`^\s*[\w-]+(?:\.[\w-]+)+(?:/\S*)?:\s+h1:`)
 
 var (
-	notInStd          = regexp.MustCompile(`package (\S+) is not in (?:std|GOROOT)`)
+	notInStd          = regexp.MustCompile(`package (\S+) is not in (?:std|GOROOT)|cannot find package "([^"]+)" in any of`)
 	replacedByVersion = regexp.MustCompile(`\(replaced by [^.\s)/]\S*@v`)
 )
 
@@ -974,7 +1112,7 @@ func join(lines []line, width int, words, sure bool) (f folded) {
 			next := lines[i+1].text
 			word, _, _ := strings.Cut(strings.TrimLeft(next, " \t"), " ")
 			size := len([]rune(last))
-			if size < width/3 || word == "" || !sure && opening.MatchString(next) || strings.HasPrefix(next, "go: ") {
+			if size < width/3 || word == "" || !sure && (opening.MatchString(next) || len(bare(next)) < len(next)) || strings.HasPrefix(next, "go: ") {
 				break
 			}
 			tail := last[strings.LastIndexByte(last, ' ')+1:]

@@ -15,6 +15,8 @@ var prefixes = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`\s*\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:? ?`, // a time stamp
 	`\s*\[\s*\d+s\] ?`, // the Open Build Service
 	`\s*\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?:? `,
+	`\d{1,2}:\d\d:\d\d [AP]M: `, // Netlify
+	`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT `,
 	`[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \S+: `, // syslog
 	`\d{2}[OE]\+? ?`,                                 // GitLab's stream marks after a time stamp
 	`(?:stdout|stderr) [FP] `,                        // Kubernetes
@@ -23,8 +25,10 @@ var prefixes = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`\s*##\[\w+\]`,                                   // Azure, GitHub Actions
 	`::(?:error|warning|notice|debug)[^:]*::`,        // GitHub Actions
 	`section_(?:start|end):\d+:\S*\s*`,               // GitLab CI
-	`\[[\w ./-]{1,40}\] `,                            // Jenkins, loggers
-	`[\w.-]{1,60}\s+\| `,                             // docker compose
+	`\[[\w ./:-]{1,40}\] `,                           // Jenkins, Woodpecker, loggers
+	`remote: {5,}`,                                   // a build that git push started
+	`\s*[\x{23BF}\x{25CF}\x{2022}\x{2716}-\x{2718}\x{274C}\x{2514}\x{251C}\x{00D7}]\s+`, // marks of interactive tools
+	`[\w.-]{1,60}\s+\| `, // docker compose
 	`(?:time="?[^"]{1,40}"? )?level=\w+ (?:ts=\S+ )?(?:msg|err|error)="?`,
 	`(?:(?i:error|err|warn|info|debug)(?:\[\d+\])?:\s+)`,
 	`\x{2502}\s?|\|\s{1,8}`, // boxes of terraform and others

