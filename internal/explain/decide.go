@@ -51,7 +51,7 @@ var foreign = []string{
 	"e: failed to fetch", "w: failed to fetch", "err:1 ", "err:2 ", "err:3 ", "apkindex", "fetch https://dl-cdn",
 	"http: proxy error", "panic:", "rpc error: code", "listen tcp", "fork/exec /tmp", "wget: ",
 	"newconnectionerror", "retry(total=", "urllib3", "registry.terraform.", "for provider ", "helm repo", "could not transfer artifact", "could not resolve dependencies for project",
-	"error an unexpected error occurred",
+	"error an unexpected error occurred", "could not get 'http", "could not resolve all files for configuration",
 }
 
 // testSays is a line that a test printed. The go command and the compiler give a
@@ -586,6 +586,9 @@ var (
 // inCache is a file that was read from the module cache.
 var inCache = regexp.MustCompile(`[/\\]cache[/\\]download[/\\]\S+: invalid character`)
 
+// gitDies is how git begins its last words in other languages.
+var gitDies = regexp.MustCompile(`fatal :|fatale: |schwerwiegend:|致命错误|致命錯誤|致命的エラー|치명적|onulmaz:|Ödesdigert:|ödesdigert:|фатална грешка|критическая ошибка`)
+
 // ledAway is the secure URL from which a redirect led to an insecure one.
 var ledAway = regexp.MustCompile(`redirected from secure URL (\S+) to insecure URL`)
 
@@ -663,7 +666,7 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		}
 	}
 	near := t.near(i)
-	isGit := strings.Contains(near, "fatal:") || strings.Contains(near, "git ") || what == askedGit || strings.Contains(near, "remote:")
+	isGit := strings.Contains(near, "fatal:") || gitDies.MatchString(near) || strings.Contains(near, "git ") || what == askedGit || strings.Contains(near, "remote:")
 	toolchain := strings.Contains(l.low, "golang.org/toolchain") || strings.Contains(l.low, "download go1")
 
 	if m := curlHost.FindStringSubmatch(l.text); m != nil {
@@ -712,6 +715,9 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		}
 	}
 	proxied := strings.Contains(l.low, "proxyconnect") || strings.Contains(l.low, "socks connect") || strings.Contains(l.low, "socks5") || strings.Contains(l.low, "socks4")
+	if proxied && c.code == finding.VCSRejected {
+		c.code = finding.ForwardProxyLogin
+	}
 	if proxied && network[c.code] {
 		switch c.code {
 		case finding.SourceTLSUnknownCA, finding.SourceTLSExpired, finding.SourceTLSHostname:

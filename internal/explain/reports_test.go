@@ -11,7 +11,7 @@ import (
 
 // reportFiles are outputs as people paste them. The first were written to find out
 // what the rules lack, the second when the rules had been mended.
-var reportFiles = []string{"testdata/reports.txtar"}
+var reportFiles = []string{"testdata/reports.txtar", "testdata/later.txtar"}
 
 // reports are the texts of a file of outputs, named CAUSE/what, or CAUSE+ALSO/what
 // where another cause is right as well.
@@ -68,4 +68,8 @@ func TestPastedOutputsKeepTheirCauseInCI(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestGitIsUnderstoodInItsOtherLanguages(t *testing.T) {
+	score(t, reports(t, "testdata/git-words.txtar"))
 }

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -75,6 +76,7 @@ connect to host * timed out
 ?i/o timeout
 ?context deadline exceeded
 ?timeout was reached
+?net/http: request canceled
 ?connect timed out
 `},
 	{finding.SourceNoRoute, `
@@ -165,6 +167,20 @@ operation too slow
 was not closed cleanly
 the tls connection was non-properly terminated
 invalid index-pack output
+failed receiving http2 data
+failed sending http2 data
+failed sending data to the peer
+failure when receiving data from the peer
+error in the http2 framing layer
+connection died, tried
+http2: transport received
+http2: client conn
+http2: stream closed
+http2: response body closed
+http: read on closed response body
+malformed chunked encoding
+server replied with more than declared content-length
+?unable to access 'http
 ?fetch-pack: unexpected disconnect while reading sideband packet
 ?fetch-pack: invalid index-pack output
 ?index-pack failed
@@ -221,6 +237,8 @@ der name oder der dienst ist nicht bekannt
 nom ou service inconnu
 nombre o servicio desconocido
 resolver configuration could not be
+failed to resolve host
+could not doh-resolve
 ?unable to resolve host
 `},
 	{finding.DNSHijackOrPortal, `
@@ -279,7 +297,10 @@ revocation server was offline
 unable to check revocation
 the revocation function was unable to check
 ?ssl certificate problem
+tls: failed to verify certificate: x509:
 ?tls: failed to verify certificate
+issuer check against peer certificate failed
+": x509: 
 ?x509:
 ?tls handshake*certificate required
 ?curl: (60)
@@ -369,7 +390,8 @@ local error: tls:
 first record does not look like a tls handshake
 eof during handshake
 handshake operation timed out
-?remote error: tls:
+remote error: tls:
+": tls: 
 ?tls: handshake
 ?handshake timeout
 ?curl: (35)
@@ -429,6 +451,10 @@ invalid http proxy
 could not use proxy
 proxyerror
 unable to connect to proxy
+for socks4 connect
+for socks5 connect
+failed sending connect to proxy
+connect response too large
 `},
 	{finding.ForwardProxyPolicy, `
 get "http*": forbidden
@@ -545,6 +571,13 @@ http: error 400
 net/http: http/1.x transport connection broken: malformed
 bad request: 
 unsolicited response
+received http/0.9 when not allowed
+redirects followed
+failed to parse location header
+invalid content-length header
+frame header looked like an http/1.1 header
+malformed response from server
+unexpected file name
 mismatched version
 `},
 	{finding.ProxyOff, `
@@ -766,6 +799,10 @@ no mutual signature algorithm
 ssh_auth_sock
 unable to negotiate with
 your public key
+public key authentication failed
+bad owner or permissions on
+enter passphrase for key
+?no such identity
 `},
 	{finding.SSHHostKey, `
 host key verification failed
@@ -803,11 +840,11 @@ exec: "bzr"
 exec: "svn"
 exec: "fossil"
 exec: "ssh"
-missing git command
-missing mercurial command
-missing bazaar command
-missing subversion command
-missing fossil command
+~missing git command
+~missing mercurial command
+~missing bazaar command
+~missing subversion command
+~missing fossil command
 git: command not found
 git: not found
 git: executable file not found
@@ -1833,7 +1870,7 @@ func allRules() []rule {
 		r.glob = newGlob(p)
 		all = append(all, r)
 	}
-	for _, group := range rules {
+	for _, group := range slices.Concat(rules, gitWords) {
 		for p := range strings.SplitSeq(group.phrases, "\n") {
 			if p != "" {
 				add(group.code, lower(p))
