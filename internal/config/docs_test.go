@@ -43,6 +43,9 @@ name = "sum.golang.org"
 SIGHUP makes ` + "`sluice serve`" + ` read it all again without dropping a request. A file with mistakes is refused whole, and the
 old configuration stays. Keys marked † take effect at the next start only.
 
+A variable that is empty is not set; a flag that is empty, of which an empty value says nothing, is refused. Without HOME there is
+no default for ` + "`data`: `serve` then wants it, and `run`, `rescue`, `drill` and `trace`" + ` go on without a store.
+
 | Key | Flag | Variable | Kind | Default | |
 |---|---|---|---|---|---|
 `)
