@@ -77,7 +77,7 @@ func TestTheFilesOfAnotherUserAreOneLineWithOneCommand(t *testing.T) {
 		{Kind: "zip-damaged", File: "cache/download/example.com/dep/@v/v1.2.0.zip", Problem: "there is nothing in it"},
 	}}
 	for i := range 9 {
-		rep.Damages = append(rep.Damages, rescueDamage{Kind: "denied", File: fmt.Sprintf("example.com/hello@v1.0.%d", i), Problem: "it belongs to another user, and this one may not read it (-rw-------)"})
+		rep.Damages = append(rep.Damages, rescueDamage{Kind: "denied", File: fmt.Sprintf("example.com/hello@v1.0.%d", i), Problem: "it belongs to another user, and this one may not read it (-rw-------)", Done: "failed", Error: "write sudo chown -R 1000 /srv/mod"})
 	}
 	var out strings.Builder
 	rep.print(&env{stdout: &out, stderr: io.Discard})

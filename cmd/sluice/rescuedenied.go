@@ -31,11 +31,8 @@ func (rep *rescueReport) withoutDenied() (damages []rescueDamage, told string) {
 	if n <= fewDenied {
 		return rep.Damages, ""
 	}
-	told = fmt.Sprintf("%d files and directories may not be used by this user, such as %s: %s", n, first.File, first.Problem)
-	if first.Error != "" {
-		told += fmt.Sprintf(" (%s: %s)", first.Done, first.Error)
-	}
-	return damages, told
+	// What each needs is told once, below.
+	return damages, fmt.Sprintf("%d files and directories may not be used by this user, such as %s: %s", n, first.File, first.Problem)
 }
 
 // denied reports whether owner or permissions keep the user from a file, and still do.
