@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -151,7 +152,7 @@ func linearTicks(high float64) (ticks []float64) {
 	return ticks
 }
 
-func tickText(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.3g", v), "e+00") }
+func tickText(v float64) string { return strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64) }
 
 // shares draws how many of the requests were answered.
 func (r *Report) shares() string {

@@ -71,3 +71,18 @@ func TestAPageWithNothingOnItIsOneAllTheSame(t *testing.T) {
 		t.Errorf("%v: %s", err, b.String())
 	}
 }
+
+func TestTheTicksOfAScaleAreRoundNumbers(t *testing.T) {
+	for high, want := range map[float64]string{0.9: "0 0.2 0.4 0.6 0.8", 7: "0 2 4 6", 31: "0 10 20 30", 1000: "0 200 400 600 800 1000"} {
+		var got []string
+		for _, v := range linearTicks(high) {
+			got = append(got, tickText(v))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("to %v: %v", high, got)
+		}
+	}
+	if tickText(0.01) != "0.01" || tickText(10000) != "10000" {
+		t.Error(tickText(0.01), tickText(10000))
+	}
+}
