@@ -552,7 +552,37 @@ func (x *emergency) ask(ctx context.Context) error {
 			x.rec.Left = append(x.rec.Left, rescue.Advice{Code: f.Code, Text: finding.OneLine(f.Title+about(f.About)+"; "+f.Fix, 500), Commands: f.Commands})
 		}
 	}
+	x.tardy()
 	return nil
+}
+
+// stages are the checks on the way to a source, and what it means that one has not ended
+// when the time is over.
+var stages = []struct {
+	part string
+	code finding.Code
+}{{"name", finding.NameServerSilent}, {"connect", finding.SourceConnectTimeout}, {"tls", finding.SourceTLSHandshake}, {"answer", finding.SourceSilent}}
+
+// tardy notes sources of which nobody knows anything yet but that time is over: for doctor
+// that is no finding, and here the next source is taken because of it.
+func (x *emergency) tardy() {
+	for i, entry := range x.chain {
+		s := x.states[entry.URL]
+		u, err := url.Parse(entry.URL)
+		if err != nil || s.State != rescue.Fails || s.Code != "" {
+			continue
+		}
+		for _, stage := range stages {
+			id := fmt.Sprintf("source.%d.%s", i+1, stage.part)
+			if !slices.ContainsFunc(x.report.Rows, func(r doctor.Row) bool { return r.ID == id && r.State == doctor.Incomplete }) {
+				continue
+			}
+			s.Code = stage.code
+			x.states[entry.URL] = s
+			x.addBroken(doctor.Found{Code: s.Code, Title: finding.Of(s.Code).Title, About: []string{u.Host}, Evidence: []string{s.Text}})
+			break
+		}
+	}
 }
 
 func about(list []string) string {

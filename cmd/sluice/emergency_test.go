@@ -12,8 +12,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/modsluice/sluice/internal/doctor"
 	"github.com/modsluice/sluice/internal/faults"
+	"github.com/modsluice/sluice/internal/finding"
+	"github.com/modsluice/sluice/internal/goenv"
 	"github.com/modsluice/sluice/internal/modtest"
 	"github.com/modsluice/sluice/internal/rescue"
 )
@@ -112,6 +116,27 @@ func TestBothThingsThatAreBrokenAreOnRecordWhenTheBuildWorksAgain(t *testing.T) 
 	}
 	if got, err := os.ReadFile(page); err != nil || string(got) != want.String() {
 		t.Errorf("the page is not that of the record (%v):\n%s", err, got)
+	}
+}
+
+// Where a machine has much to do, the checks may end before a source does: it is passed
+// over then, and that must not be called well.
+func TestASourceThatIsNotThroughWhenTimeIsOverIsOnRecord(t *testing.T) {
+	slow, well := goenv.Entry{Kind: goenv.HTTP, URL: "https://slow.example"}, goenv.Entry{Kind: goenv.HTTP, URL: "https://well.example"}
+	for part, want := range map[string]finding.Code{"connect": finding.SourceConnectTimeout, "tls": finding.SourceTLSHandshake, "answer": finding.SourceSilent} {
+		x := &emergency{chain: goenv.List{slow, well}, states: map[string]rescue.Source{}, rec: rescue.New(time.Now(), "", nil), report: &doctor.Report{Rows: []doctor.Row{
+			{ID: "source.1." + part, State: doctor.Incomplete, Text: "not ended within 2.5s"}, {ID: "source.2.answer", State: doctor.OK},
+			{ID: "source.2.list", State: doctor.NA}, {ID: "source.2.mod", State: doctor.OK}, {ID: "source.2.zip", State: doctor.OK},
+		}}}
+		x.judge()
+		x.tardy()
+		if len(x.rec.Broken) != 1 || x.rec.Broken[0].Code != want || !slices.Equal(x.rec.Broken[0].About, []string{"slow.example"}) || !slices.Equal(x.rec.Broken[0].Evidence, []string{"not ended within 2.5s"}) {
+			t.Errorf("%s: broken is %+v, want %s of slow.example", part, x.rec.Broken, want)
+		}
+		x.arrange()
+		if x.chain[0] != well || x.rec.Sources[1].Code != want {
+			t.Errorf("%s: the sources are asked as %v, of which the last is %+v", part, x.chain, x.rec.Sources[1])
+		}
 	}
 }
 
