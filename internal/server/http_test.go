@@ -467,6 +467,7 @@ func TestAClientThatTakesNothingIsCutAndASlowOneIsNot(t *testing.T) {
 				t.Errorf("%s: a slow client got %d bytes of %d", state, len(all), len(data))
 			}
 			// Dead: takes no byte.
+			synctest.Wait() // the line about the slow one is written after its answer
 			r.log.requests(t)
 			start := time.Now()
 			dead := open()
