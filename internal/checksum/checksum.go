@@ -634,9 +634,8 @@ func (d *DB) prove(ctx context.Context, w *way, mod module.Version, path string,
 		}
 		switch {
 		case err == nil:
-			o.flush()
-			if known {
-				d.provenNow(ours, o.tiles) // after flush: what is cached is complete at any time
+			if o.flush() && known {
+				d.provenNow(ours, o.tiles) // what is cached is complete at any time
 			}
 			if o.tree.N > tree.N {
 				data = slices.Concat(data[:len(data)-len(msg)], o.head)
@@ -753,7 +752,12 @@ func (d *DB) swapHead(old, new []byte) error {
 	return nil
 }
 
-func (d *DB) cache(name string, data []byte) { d.wrote(d.c.Cache.WriteFile(name, data)) }
+// cache reports whether the file is in the cache now.
+func (d *DB) cache(name string, data []byte) bool {
+	err := d.c.Cache.WriteFile(name, data)
+	d.wrote(err)
+	return err == nil
+}
 
 // wrote logs the first failure of a row.
 func (d *DB) wrote(err error) {
@@ -1036,19 +1040,22 @@ func (d *DB) provenNow(tree tlog.Tree, tiles map[tlog.Tile][]byte) {
 	maps.Copy(d.proven, tiles)
 }
 
-// flush writes the tiles that were proven to the cache.
-func (o *ops) flush() {
+// flush writes the tiles that were proven to the cache. It reports whether all of them
+// are there now.
+func (o *ops) flush() (kept bool) {
 	var tiles map[tlog.Tile][]byte
 	o.set(func() {
 		tiles = maps.Clone(o.tiles)
 		maps.DeleteFunc(tiles, func(t tlog.Tile, _ []byte) bool { return o.stored[t] })
 	})
+	kept = true
 	for t, data := range tiles {
 		name := o.d.c.Dir + "/" + t.Path()
 		if old, err := o.d.c.Cache.ReadFile(name); err != nil || !bytes.Equal(old, data) {
-			o.d.cache(name, data)
+			kept = o.d.cache(name, data) && kept
 		}
 	}
+	return kept
 }
 
 // tile reads a tile from the remote.

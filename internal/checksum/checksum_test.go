@@ -335,6 +335,20 @@ func TestALiarAboutATreeThatIsKnownIsNotBelieved(t *testing.T) {
 	}
 }
 
+// What a full disk did not take is not held for kept.
+func TestATileThatCouldNotBeWrittenIsWrittenWithTheNextRecord(t *testing.T) {
+	l := newLog(t)
+	l.add(mods(0, 1300)...)
+	cache := newShelf()
+	d := open(t, l, cache, direct(l))
+	hasSums(t, d, l, mod(5)) // the tree is known from here on
+	cache.fail(nil, errors.New("the disk is full"))
+	hasSums(t, d, l, mod(600))
+	cache.fail(nil, nil)
+	hasSums(t, d, l, mod(601))
+	verifies(t, l, "from the files", cache.file, []module.Version{mod(5), mod(601)})
+}
+
 // A tree that was forked is proven, but in the wrong tree: none of it may be found
 // in the cache when the honest tree has grown to the same width.
 func TestAForkLeavesNothingInTheCache(t *testing.T) {
