@@ -420,10 +420,52 @@ func TestAVersionThatOneMirrorInventsMakesNoOtherStale(t *testing.T) {
 	if m := s.run().of("good"); m.Verdict != Good {
 		t.Errorf("%+v", m)
 	}
+	// Where the database cannot be asked, one mirror's word is not enough either.
+	s.plan.Sums = func(context.Context, module.Version) (string, string, error) { return "", "", checksum.ErrUnreachable }
+	if m := s.run().of("good"); m.Verdict != Good {
+		t.Errorf("without the database: %+v", m)
+	}
 	// Without a database there is nobody to ask, and the lists are believed.
 	s.plan.Sums = nil
 	if m := s.run().of("good"); m.Verdict != Stale {
 		t.Errorf("%+v", m)
+	}
+}
+
+func TestWhoInventsManyVersionsHidesNobodyWhoIsStale(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	s.add("other", s.world.Handler())
+	s.add("stale", s.faulty("list:stale"))
+	s.add("inventor", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/@v/list") {
+			rec := httptest.NewRecorder()
+			s.world.Handler().ServeHTTP(rec, r)
+			for i := range 9 {
+				fmt.Fprintf(rec.Body, "v1.9%d.0\n", i)
+			}
+			w.Write(rec.Body.Bytes())
+			return
+		}
+		s.world.Handler().ServeHTTP(w, r)
+	}))
+	rep := s.run()
+	for name, want := range map[string]Verdict{"good": Good, "stale": Stale} {
+		if m := rep.of(name); m.Verdict != want {
+			t.Errorf("%s is %s: %+v", name, m.Verdict, m)
+		}
+	}
+}
+
+func TestTheSentenceIsAboutTheMirrorThatIsRecommended(t *testing.T) {
+	// Of the first nothing was measured but that it lacks versions.
+	r := &Report{Mirrors: []Measured{
+		{Name: "empty", URL: "https://empty.example.com", full: "https://empty.example.com", Verdict: Stale, Text: "it lacks all"},
+		{Name: "some", URL: "https://some.example.com", full: "https://some.example.com", Verdict: Lossy, Text: "some requests fail", Cost: Figure{N: 2, Median: 1}},
+	}}
+	r.recommend(",direct")
+	if rec := r.Recommended; rec.Command != "sluice use https://some.example.com" || !strings.Contains(rec.Text, "some is the best") || strings.Contains(r.Sentence, "empty") {
+		t.Errorf("%q, %+v", r.Sentence, rec)
 	}
 }
 

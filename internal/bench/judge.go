@@ -343,9 +343,11 @@ func also(list []Verdict) string {
 func (r *Report) recommend(tail string) {
 	rec := &r.Recommended
 	rec.Mirrors = []string{}
+	var taken []Measured
 	take := func(most int, verdicts ...Verdict) {
 		for _, m := range r.Mirrors {
-			if len(rec.Mirrors) < most && m.Cost.N > 0 && slices.Contains(verdicts, m.Verdict) {
+			if len(taken) < most && m.Cost.N > 0 && slices.Contains(verdicts, m.Verdict) {
+				taken = append(taken, m)
 				rec.Mirrors = append(rec.Mirrors, m.URL)
 				r.use = append(r.use, m.full)
 			}
@@ -370,12 +372,12 @@ func (r *Report) recommend(tail string) {
 		r.Sentence = fmt.Sprintf("of %s, %s", count(n, "mirror"), rec.Text)
 		return
 	}
-	first := r.Mirrors[0]
+	first := taken[0]
 	switch {
 	case doubt:
 		rec.Text = first.Name + " is the best there is, and not good: " + first.Text
 	case len(rec.Mirrors) > 1:
-		rec.Text = fmt.Sprintf("%s is the best from here, and %s where it fails", first.Name, r.Mirrors[1].Name)
+		rec.Text = fmt.Sprintf("%s is the best from here, and %s where it fails", first.Name, taken[1].Name)
 	default:
 		rec.Text = first.Name + " is the best from here"
 	}

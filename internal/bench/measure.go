@@ -285,7 +285,8 @@ func (r *run) ask(ctx context.Context) {
 
 // compare finds the newest version of each module that any mirror lists. One that only
 // one of them lists has to be known to the checksum database as well, so that nobody
-// makes all others look old by inventing versions.
+// makes all others look old by inventing versions; nor does whoever invents one hide
+// with more of them what the others list.
 func (r *run) compare(ctx context.Context) {
 	for i := range r.sample {
 		path := r.sample[i].Module
@@ -309,6 +310,9 @@ func (r *run) compare(ctx context.Context) {
 				break
 			}
 			versions = versions[:len(versions)-1]
+			if by := lists[v]; len(by) == 1 {
+				versions = slices.DeleteFunc(versions, func(v string) bool { return slices.Equal(lists[v], by) })
+			}
 		}
 	}
 }
@@ -340,8 +344,8 @@ func (r *run) tagged(ctx context.Context, mod module.Version, by []*subject) (ta
 	if known && len(by) == 1 && r.Sums != nil {
 		ctx, cancel := context.WithTimeout(ctx, truthTime)
 		defer cancel()
-		if _, _, err := r.Sums(ctx, mod); errors.Is(err, checksum.ErrUnknown) {
-			return t, false
+		if _, _, err := r.Sums(ctx, mod); err != nil {
+			return t, false // also where it cannot be asked: nobody else vouches for it
 		}
 	}
 	return t, known
