@@ -6,7 +6,11 @@ import (
 	"strings"
 
 	"github.com/modsluice/sluice/internal/config"
+	"github.com/modsluice/sluice/internal/finding"
 )
+
+// maxPlain is how much of a logged error is said, in bytes.
+const maxPlain = 2000
 
 // A plainLog says what is logged as errors in the words of all else that a command says,
 // for a person who has asked for no log. It implements slog.Handler.
@@ -63,6 +67,7 @@ func (h plainLog) Handle(_ context.Context, r slog.Record) error {
 			text += ": " + part
 		}
 	}
+	text = finding.OneLine(text, maxPlain) // servers have their words in it
 	if stack != "" {
 		text += "\n" + stack
 	}
