@@ -425,7 +425,7 @@ func (r *run) zip(ctx context.Context, s *subject, m Sampled, top, counts bool) 
 	}
 	a, err := r.get(ctx, s, req, max(r.Answer, r.Time/time.Duration(r.Rounds+1)), nil, counts)
 	if counts && top && m.Bytes >= largeZip && len(a.data) >= largeZip && (err == nil || a.cut) {
-		s.throughput = append(s.throughput, float64(len(a.data))/1e6/a.whole.Seconds())
+		s.throughput = append(s.throughput, float64(len(a.data))/1e6/max(a.whole, time.Millisecond).Seconds()) // clocks have steps
 	}
 	if err != nil {
 		return
