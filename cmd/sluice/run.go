@@ -26,8 +26,9 @@ import (
 )
 
 const (
-	// prefetchParallel is how many files run fetches ahead at once. One client's
-	// share of a public mirror should not be more.
+	// prefetchParallel is how many small files run fetches ahead at once, with half
+	// as many zips beside them. One client's share of a public mirror should not be
+	// more.
 	prefetchParallel = 32
 	// prefetchAlone is how long run fetches before it starts the command, if it then
 	// has what the command asks for first, the .mod files: the zips come while the

@@ -309,16 +309,16 @@ type Fetched struct {
 	Err     error
 }
 
-// Prefetch fetches files into the store, parallel at a time, and tells each as
-// it is done. It returns when all are done or ctx ends. Files that cannot be had
-// are told and passed over.
+// Prefetch fetches files into the store, and tells each as it is done: parallel
+// small ones at a time, and half as many zips beside them, which are work for the
+// processor while the small ones are waiting for the network. It returns when all
+// are done or ctx ends. Files that cannot be had are told and passed over.
 //
 // What the checksum databases say of the files is asked for beside them, twice as
 // many questions at a time: a proof takes two round trips, one after the other, and
 // no file should wait for it.
 func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, done func(Fetched)) {
 	parallel = min(max(parallel, 1), len(reqs))
-	ch := make(chan goproxy.Request)
 	var wg, sums sync.WaitGroup
 	var mu sync.Mutex // around done
 	sctx, stop := context.WithCancelCause(ctx)
@@ -352,30 +352,42 @@ func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel 
 			}
 		}
 	})
-	for range parallel {
-		wg.Go(func() {
-			for req := range ch {
-				f := Fetched{Request: req}
-				res, err := m.artifact(ctx, req, Options{Whole: true})
-				if err == nil {
-					f.Hit, f.Local, f.Size = res.Hit, res.Local, res.Size
-					res.Close()
+	var lanes [2][]goproxy.Request
+	for _, req := range reqs {
+		lanes[laneOf(req)] = append(lanes[laneOf(req)], req)
+	}
+	for i, lane := range lanes {
+		ch := make(chan goproxy.Request)
+		at := parallel
+		if i == laneZips {
+			at = (parallel + 1) / 2
+		}
+		for range min(len(lane), at) {
+			wg.Go(func() {
+				for req := range ch {
+					f := Fetched{Request: req}
+					res, err := m.artifact(ctx, req, Options{Whole: true})
+					if err == nil {
+						f.Hit, f.Local, f.Size = res.Hit, res.Local, res.Size
+						res.Close()
+					}
+					f.Err = err
+					mu.Lock()
+					done(f)
+					mu.Unlock()
 				}
-				f.Err = err
-				mu.Lock()
-				done(f)
-				mu.Unlock()
+			})
+		}
+		wg.Go(func() {
+			defer close(ch)
+			for _, r := range lane {
+				select {
+				case ch <- r:
+				case <-ctx.Done():
+					return
+				}
 			}
 		})
 	}
-feed:
-	for _, r := range reqs {
-		select {
-		case ch <- r:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(ch)
 	wg.Wait()
 }
