@@ -4,7 +4,8 @@ import "github.com/modsluice/sluice/internal/finding"
 
 // gitWords are what git says in other languages than English, beside what is in
 // rules. They are its translations of the same few messages, as its message
-// catalogues have them, and are written like rules.
+// catalogues have them, and are written like rules: with its quotation marks, where the
+// words alone are those of any sentence.
 var gitWords = []struct {
 	code    finding.Code
 	phrases string
@@ -20,15 +21,15 @@ xác thực gặp lỗi cho
 身份驗證失敗
 `},
 	{finding.VCSRepoNotFound, `
-хранилището*липсва
+хранилището „*" липсва
 no s'ha trobat el repositori
-repositori*tidak ditemukan
+repositori '*' tidak ditemukan
 nie znaleziono repozytorium
-repositório*inexistente
-arkivet*hittades inte
+repositório '*' inexistente
+arkivet "*" hittades inte
 deposu bulunamadı
 không tìm thấy kho
-版本庫*未找到
+版本庫 '*' 未找到
 `},
 	{finding.UnknownRevision, `
 отдалеченият указател*не може да бъде открит
@@ -139,20 +140,20 @@ fetch-pack：無效的 index-pack 輸出
 ?遠端意外掛斷了
 `},
 	{finding.InsecureScheme, `
-преносът по*не е позволен
+преносът по „*" не е позволен
 no es permet el transport
-Übertragungsart*nicht erlaubt
-transporte*no permitido
-transport*non permis
-transportasi*tidak diperbolehkan
-trasporto*non consentito
-transport*niedozwolony
-transport*proibido
-transporten*tillåts inte
+Übertragungsart '*' nicht erlaubt
+transporte '*' no permitido
+transport '*' non permis
+transportasi '*' tidak diperbolehkan
+trasporto '*' non consentito
+transport „*" niedozwolony
+transport '*' proibido
+transporten "*" tillåts inte
 taşıyıcısına izin verilmiyor
 không cho phép phương thức vận chuyển
-传输*不允许
-傳輸*不允許
+传输 '*' 不允许
+傳輸 '*' 不允許
 `},
 	{finding.VCSMissing, `
 насрещната помощна програма за*не може да бъде открита

@@ -585,12 +585,12 @@ net/http: http/1.x transport connection broken: malformed
 bad request: 
 unsolicited response
 received http/0.9 when not allowed
-redirects followed
+maximum (*) redirects followed
 failed to parse location header
 invalid content-length header
 frame header looked like an http/1.1 header
 malformed response from server
-unexpected file name
+.zip: unexpected file name
 mismatched version
 `},
 	{finding.ProxyOff, `
@@ -1334,7 +1334,7 @@ usage: module
 usage: require
 usage: replace
 usage: exclude
-usage: go 1
+usage: go 1.
 usage: toolchain
 usage: use
 usage: tool
