@@ -332,7 +332,7 @@ func report(subject string, rows []Row, took time.Duration) Report {
 		found.Consequences = append(found.Consequences, rows[i].ID)
 		// Another source helps where one is in trouble, and not where this machine is.
 		if better := rows[i].outcome.Finding; better != nil && rows[i].State == Skip && !strings.HasPrefix(rows[root(i)].ID, "machine.") {
-			found.Fix, found.Commands = better.Mend, append(slices.Clone(better.Fix), found.Commands...)
+			found.Fix, found.Commands = better.Mend, append(slices.Clone(better.Fix), beside(better.Fix, found.Commands)...)
 			found.Changes = append(found.Changes, better.Changes...)
 		}
 	}

@@ -24,6 +24,21 @@ import (
 // value.
 var writesEnv = regexp.MustCompile(`^go env -w (')?([A-Z0-9]+)=('?)(.*?)'?$`)
 
+// setsVariable is a command, or a line of a recipe, that sets a variable: its name.
+var setsVariable = regexp.MustCompile(`^(?:go env -w '?|export |ENV |\$env:|(?:env|variables): \{ )([A-Za-z0-9_]+) ?[=:]`)
+
+// beside are the commands of a fix without those that set what a better one sets: pasted
+// after it, they would undo it.
+func beside(better, fix []string) []string {
+	return slices.DeleteFunc(slices.Clone(fix), func(cmd string) bool {
+		m := setsVariable.FindStringSubmatch(cmd)
+		return m != nil && slices.ContainsFunc(better, func(b string) bool {
+			n := setsVariable.FindStringSubmatch(b)
+			return n != nil && n[1] == m[1]
+		})
+	})
+}
+
 // here makes commands hold on this machine. An environment variable outranks what go
 // env -w writes, so where there is one, it is what has to change; and root has no need
 // of sudo, which containers have not got.
@@ -131,6 +146,42 @@ func (s *Subject) behind(out Outcome, seen Seen) Outcome {
 		out.Finding.Mend = "take a version that there is, or a source that has this one"
 		out.Finding.Fix = append([]string{"go list -m -versions " + s.Module.Path}, f.Fix...)
 		return out
+	}
+	return s.misled(out, seen)
+}
+
+// misled makes the outcome of a module that no source has say where the sources may be
+// none: each answers 404 to all that it is asked, as any web server does. GOPRIVATE then
+// mends nothing, and takes a public module past the checksum database.
+func (s *Subject) misled(out Outcome, seen Seen) Outcome {
+	var names []string
+	at := ""
+	for i, src := range s.Sources {
+		if src.From == nil {
+			continue
+		}
+		if _, ok := seen[fmt.Sprintf("source.%d.list", i+1)].Fact().(barren); !ok {
+			return out
+		}
+		names = append(names, src.Entry.Name())
+		if at == "" {
+			at = below(src.URL, goproxy.Request{Kind: goproxy.List, Module: module.Version{Path: s.Module.Path}}.Path())
+		}
+	}
+	if len(names) == 0 {
+		return out
+	}
+	which := strings.Join(names, " and ")
+	out.Text += fmt.Sprintf("; 404 is all that %s has to say, as of an address at which there is no module proxy", which)
+	out.Finding.Confidence = finding.Medium
+	out.Finding.Mend = "see whether " + which + " is the address of a module proxy, with its whole path; if it is, check the spelling of the module, or name it in GOPRIVATE if it is private"
+	out.Finding.Fix = nil
+	if at != "" {
+		curl := "curl"
+		if s.Place == finding.PowerShell {
+			curl = "curl.exe"
+		}
+		out.Finding.Fix = []string{curl + " -si " + at}
 	}
 	return out
 }

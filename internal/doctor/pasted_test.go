@@ -38,6 +38,36 @@ func TestAnotherSourceIsNoFixForWhatIsWrongOnThisMachine(t *testing.T) {
 	}
 }
 
+// What is pasted is the whole block: its last line that sets a variable is the one that
+// holds.
+func TestNoLineBelowTheRightFixUndoesIt(t *testing.T) {
+	for _, tt := range []struct {
+		place finding.Place
+		env   bool
+		want  string
+	}{
+		{finding.Terminal, true, "export GOPROXY='DEAD|SOURCE'"},
+		{finding.Terminal, false, "go env -w GOPROXY='DEAD|SOURCE'"},
+		{finding.PowerShell, true, "$env:GOPROXY = 'DEAD|SOURCE'"},
+		{finding.Dockerfile, true, `ENV GOPROXY="DEAD|SOURCE"`},
+		{finding.GitHub, true, `env: { GOPROXY: "DEAD|SOURCE" }`},
+		{finding.GitLab, true, `variables: { GOPROXY: "DEAD|SOURCE" }`},
+	} {
+		s := newScene(t)
+		s.chain = "DEAD,SOURCE"
+		sub := s.subject()
+		sub.Place = tt.place
+		if !tt.env {
+			layered(sub, nil, "GOPROXY="+sub.Settings.Get("GOPROXY").Value+"\n")
+		}
+		got := commands(t, sub, "broken SL-NET-002")
+		want := strings.NewReplacer("SOURCE", named("source", s.source), "DEAD", "http://127.0.0.1:1").Replace(tt.want)
+		if got[0] != want || strings.Count(strings.Join(got, "\n"), "GOPROXY") != 1 || len(got) < 2 {
+			t.Errorf("%s: %q, want %q and what only looks", tt.place, got, want)
+		}
+	}
+}
+
 func TestADatabaseAtAnAddressOfItsOwnIsAskedWithoutIt(t *testing.T) {
 	s := newScene(t)
 	s.noMirror()

@@ -482,6 +482,14 @@ func short(d time.Duration) string {
 // lacks is the Fact of a source that answered that it has not got the module.
 type lacks struct{}
 
+// barren is the Fact of a source that answers 404 to all that it is asked.
+type barren struct{}
+
+// A pather is a source that can be asked for what is no file of a module.
+type pather interface {
+	GetPath(ctx context.Context, path string) (*upstream.Answer, error)
+}
+
 // read asks a source and reads at most limit bytes.
 func (s *Subject) read(ctx context.Context, limit int64, ask func(context.Context) (*upstream.Answer, error)) ([]byte, *trail, error) {
 	t := &trail{}
@@ -505,14 +513,15 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 		host = src.URL.Host
 	}
 	about := func(t *trail) string { return cmp.Or(t.last(), host) }
-	get := func(kind goproxy.Kind) func(context.Context) (*upstream.Answer, error) {
-		return func(ctx context.Context) (*upstream.Answer, error) {
-			req := goproxy.Request{Kind: kind, Module: s.Module}
-			if kind == goproxy.List {
-				req.Module.Version = ""
-			}
-			return src.From.Get(ctx, req)
+	asks := func(kind goproxy.Kind) goproxy.Request {
+		req := goproxy.Request{Kind: kind, Module: s.Module}
+		if kind == goproxy.List {
+			req.Module.Version = ""
 		}
+		return req
+	}
+	get := func(kind goproxy.Kind) func(context.Context) (*upstream.Answer, error) {
+		return func(ctx context.Context) (*upstream.Answer, error) { return src.From.Get(ctx, asks(kind)) }
 	}
 	// wrong is the outcome of an answer that is none.
 	wrong := func(data []byte, t *trail, err error) Outcome {
@@ -547,9 +556,7 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 		ctx = look(ctx, seen)
 		begin := time.Now()
 		if s.Module.Path == "" {
-			p, ok := src.From.(interface {
-				GetPath(context.Context, string) (*upstream.Answer, error)
-			})
+			p, ok := src.From.(pather)
 			if !ok || src.URL == nil {
 				return Outcome{State: NA, Text: "there is no module to ask it for"}
 			}
@@ -562,14 +569,14 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 			case err == nil, ok && e.Stage == upstream.StageHTTP && slices.Contains([]int{400, 404, 405, 410}, e.Status):
 				return Outcome{State: OK, Text: "it answers in " + short(time.Since(begin))}
 			}
-			return s.astray(s.failed(err, about(t)), src)
+			return s.astray(s.refused(s.failed(err, about(t)), src, "sumdb/"+s.askName()+"/supported"), src)
 		}
 		data, t, err := s.read(ctx, 1<<20, get(goproxy.Info))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return Outcome{State: OK, Text: "it answers, and has not got " + named, Fact: lacks{}}
 		case err != nil:
-			return s.astray(s.failed(err, about(t)), src)
+			return s.astray(s.refused(s.failed(err, about(t)), src, asks(goproxy.Info).Path()), src)
 		}
 		if _, err := goproxy.ParseInfo(data, s.Module); err != nil {
 			return s.astray(wrong(data, t, err), src)
@@ -594,7 +601,7 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 			// What is more than is needed to see that it comes may take longer than we have.
 			part := err != nil && kind == goproxy.Zip && len(data) >= maxZip && time.Since(begin) >= s.Limits.Answer
 			if err != nil && !part {
-				return s.failed(err, about(t))
+				return s.refused(s.failed(err, about(t)), src, asks(kind).Path())
 			}
 			if err := judge(data); err != nil {
 				return wrong(data, t, err)
@@ -649,13 +656,52 @@ func (s *Subject) answers(id, group string, src Source, needs []string) []Check 
 	return checks
 }
 
+// refused makes the outcome of a 403 say for which file it was, path as the protocol
+// spells it: the others may well come, and who is to allow it has to know.
+func (s *Subject) refused(out Outcome, src Source, path string) Outcome {
+	if out.State != Fail || out.Finding.Code != finding.SourceForbidden || path == "" {
+		return out
+	}
+	out.Text = path + ": " + out.Text
+	at := below(src.URL, path)
+	for i, cmd := range out.Finding.Fix {
+		if curl, _, ok := strings.Cut(cmd, " -sIL "); ok && at != "" {
+			out.Finding.Fix[i] = curl + " -sIL " + at
+		}
+	}
+	return out
+}
+
+// below is the URL of a path below a source, without a login, as it stands in a command
+// to paste: in quotes, since an upper-case letter of a module is written with a !. It is
+// "" if it cannot stand there.
+func below(base *url.URL, path string) string {
+	if base == nil {
+		return ""
+	}
+	u := base.Scheme + "://" + base.Host + strings.TrimRight(base.EscapedPath(), "/") + "/" + path
+	if finding.Redact(u) != u || strings.Contains(u, "'") {
+		return ""
+	}
+	return "'" + u + "'"
+}
+
 // others asks a source that has not got the version for the others of the module.
 func (s *Subject) others(ctx context.Context, src Source) Outcome {
 	data, _, err := s.read(ctx, 8<<20, func(ctx context.Context) (*upstream.Answer, error) {
 		return src.From.Get(ctx, goproxy.Request{Kind: goproxy.List, Module: module.Version{Path: s.Module.Path}})
 	})
 	if err != nil {
-		return Outcome{State: NA, Text: "it has not got the module"}
+		out := Outcome{State: NA, Text: "it has not got the module"}
+		if p, ok := src.From.(pather); ok && errors.Is(err, fs.ErrNotExist) {
+			_, _, err := s.read(ctx, 4<<10, func(ctx context.Context) (*upstream.Answer, error) {
+				return p.GetPath(ctx, "sumdb/"+s.askName()+"/supported")
+			})
+			if errors.Is(err, fs.ErrNotExist) {
+				out.Fact = barren{}
+			}
+		}
+		return out
 	}
 	list, err := goproxy.ParseList(data, s.Module.Path)
 	if err != nil || len(list) == 0 {
@@ -892,7 +938,7 @@ func (s *Subject) walk(seen Seen) Outcome {
 		switch src.Entry.Kind {
 		case goenv.Direct:
 			if lacking > 0 && len(failed) == 0 {
-				return s.mean(Warn, finding.NotFound, s.Module.Path, named+" is at none of the proxies, so the go command goes on to version control")
+				return s.misled(s.mean(Warn, finding.NotFound, s.Module.Path, named+" is at none of the proxies, so the go command goes on to version control"), seen)
 			}
 			return Outcome{State: Unknown, Text: "the go command would go on to version control, which is not tried here"}
 		case goenv.Off:

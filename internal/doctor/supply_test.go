@@ -272,6 +272,80 @@ func TestTheFirstFindingIsWhatWasPlanted(t *testing.T) {
 	}
 }
 
+func TestARefusalNamesTheFileAndAsksForIt(t *testing.T) {
+	for _, tt := range []struct {
+		end, path string // of the file, and how the finding has it
+		want      string
+	}{
+		{"/list", "doctor.test/m/@v/list", "impaired SL-SRC-003"},
+		{".info", "doctor.test/m/@v/v1.0.0.info", "broken SL-SRC-003"},
+		{".zip", "doctor.test/!up/@v/v1.0.0.zip", "broken SL-SRC-003"},
+		{"/supported", "sumdb/sums/supported", "broken SL-SRC-003"},
+	} {
+		s := newScene(t)
+		switch {
+		case strings.Contains(tt.path, "!"):
+			s.mod = s.world.Add("doctor.test/Up", "v1.0.0", nil)
+		case strings.HasPrefix(tt.path, "sumdb/"):
+			s.mod = module.Version{}
+		}
+		h := s.world.Handler()
+		s.source.Stop()
+		s.source = modtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, tt.end) {
+				http.Error(w, "not this one", http.StatusForbidden)
+				return
+			}
+			h.ServeHTTP(w, r)
+		}))
+		sub := s.subject()
+		r := Run(t.Context(), "", sub.Checks(), time.Minute)
+		if said(r) != tt.want {
+			t.Errorf("%s: %s, want %s, in\n%s", tt.end, said(r), tt.want, r.Text(TextOptions{All: true}))
+			continue
+		}
+		at := "'" + named("source", s.source) + "/" + tt.path + "'"
+		f := r.Findings[0]
+		if !slices.Equal(f.Commands, []string{"curl -sIL " + at}) || !strings.HasPrefix(f.Evidence[0], tt.path+": 403 Forbidden") {
+			t.Errorf("%s: %q by %q, want %s", tt.end, f.Evidence, f.Commands, at)
+		}
+	}
+}
+
+func TestAnAddressThatHasNothingAtAllMayBeNoModuleProxy(t *testing.T) {
+	nothing := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
+	for _, tt := range []struct {
+		name, chain string
+		proxy       bool // it has the checksum database, and not the module
+		want        string
+		wrong       bool
+	}{
+		{"a web server that is no proxy", "SOURCE", false, "broken SL-SRC-001", true},
+		{"one before direct", "SOURCE,direct", false, "impaired SL-SRC-001", true},
+		{"one before off", "SOURCE,off", false, "broken SL-SRC-001", true},
+		{"a proxy that lacks the module", "SOURCE", true, "broken SL-SRC-001", false},
+		{"and one that is none", "SOURCE,SUMS", true, "broken SL-SRC-001", false},
+	} {
+		s := newScene(t)
+		s.mod.Path = "doctor.test/nosuch"
+		s.chain = tt.chain
+		if !tt.proxy {
+			s.source.Stop()
+			s.source = modtest.Serve(t, nothing)
+		}
+		s.chain = strings.ReplaceAll(s.chain, "SUMS", named("source", modtest.Serve(t, nothing)))
+		r := s.want(tt.want)
+		f := r.Findings[0]
+		text := strings.Join(f.Commands, "\n")
+		at := "curl -si '" + named("source", s.source) + "/doctor.test/nosuch/@v/list'"
+		wrong := strings.Contains(f.Fix, "see whether "+named("source", s.source)+" is the address of a module proxy") && text == at && f.Confidence == finding.Medium
+		right := text == "go env -w GOPRIVATE=doctor.test/nosuch" && f.Confidence == finding.High
+		if tt.wrong && !wrong || !tt.wrong && !right {
+			t.Errorf("%s: %s %q, %s", tt.name, f.Fix, f.Commands, f.Confidence)
+		}
+	}
+}
+
 // noMirror takes the checksum database away from the source.
 func (s *scene) noMirror() {
 	s.source.Stop()
