@@ -147,6 +147,9 @@ func (g *grammar) read(r io.Reader) (Result, error) {
 		if best.weight == telling {
 			continue // who writes into our pipe shall be able to end
 		}
+		if ownLine(l.text) {
+			continue
+		}
 		chunk = append(chunk, l)
 		fresh++
 		if size += len(l.text) + 64; size >= maxChunk {

@@ -13,6 +13,13 @@ import (
 // asked. The URL that the go command prints beside it is that of the Sluice, which is
 // not to blame, and often enough one that lived as long as the command.
 
+// ownLine reports whether s is what a Sluice says at the terminal, of itself or of what it
+// made of a failure before. It stands among the words of the command that failed where
+// both write to one file, and never is why that failed.
+func ownLine(s string) bool {
+	return strings.Contains(s, "sluice: ") && strings.HasPrefix(bare(s), "sluice: ")
+}
+
 // evidenceLine is how a Sluice writes who failed, and how: the first is the worst.
 var evidenceLine = regexp.MustCompile(`^- (?:((?:https?|file)://[^\s"'<>]*[^\s"'<>:]): |direct: |version control: )?(.*)$`)
 

@@ -70,3 +70,25 @@ func TestTheCommandsOfAFixFitTheLine(t *testing.T) {
 		}
 	}
 }
+
+// A file that takes stderr has both in it: what the go command wrote, and what Sluice did.
+func TestWhatSluiceSaysItselfIsNotWhyACommandFailed(t *testing.T) {
+	const own = "sluice: the store fails; serving goes on without it: the store cannot be written: mkdir /home/me/.cache/sluice: permission denied\n"
+	const told = "sluice: the module or build cache cannot be used (SL-DISK-002)\nsluice:   line 2: go: open /home/me/go/pkg/mod/cache/lock: permission denied\nsluice:   fix: ls -ld /home/me/go\n"
+	const theirs = "go: example.com/dep@v1.2.0: Get \"https://proxy.corp.example/example.com/dep/@v/v1.2.0.mod\": dial tcp 192.0.2.7:443: connect: connection refused\n"
+	for _, log := range []string{own + theirs, theirs + own + told, "#9 1.234 " + own + "#9 1.250 " + theirs, strings.ReplaceAll(own+theirs, "\n", "\r\n")} {
+		r := Text(log)
+		if r.Code != finding.SourceRefused || r.Host != "proxy.corp.example" || !strings.HasPrefix(r.Line, "go: ") {
+			t.Errorf("%s\nis %s by %q", log, r.Code, r.Line)
+		}
+	}
+	if r := Text(own + theirs); r.Number != 2 {
+		t.Errorf("the deciding line is number %d of the text, and not 2", r.Number)
+	}
+	const undecided = "go: hello imports\n\texample.com/dep: example.com/dep@v1.2.0: verifying module: something new\n"
+	for _, log := range []string{own + undecided, undecided + own, own + told} {
+		if r := Text(log); r.Known() {
+			t.Errorf("%s\nis %s by %q", log, r.Code, r.Line)
+		}
+	}
+}
