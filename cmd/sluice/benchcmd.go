@@ -170,8 +170,8 @@ func runBench(ctx context.Context, e *env, cmd *cobra.Command, o benchOrder, wor
 	}
 	var page *wholeFile
 	if o.html != "" { // what cannot be written is found out before, and not after minutes
-		if page, err = e.newFile(o.html); err != nil {
-			return &exitError{status: exitNo, err: fmt.Errorf("the page cannot be written: %w", err), hint: "choose another file with --html FILE"}
+		if page, err = benchPage.open(e, o.html); err != nil {
+			return err
 		}
 		defer page.drop()
 	}
@@ -185,11 +185,8 @@ func runBench(ctx context.Context, e *env, cmd *cobra.Command, o benchOrder, wor
 		err = e.printBench(rep)
 	}
 	if err == nil && page != nil {
-		if err = rep.WriteHTML(page.f, "sluice "+version()); err == nil {
-			err = page.keep()
-		}
-		if err != nil {
-			return &exitError{status: exitNo, err: fmt.Errorf("the page cannot be written: %w", err), hint: "choose another file with --html FILE"}
+		if err = page.keep(rep.WriteHTML(page.f, "sluice "+version())); err != nil {
+			return err
 		}
 		e.say("the report is in %s", o.html)
 	}
@@ -624,39 +621,4 @@ func (e *env) connectMirrors(l *config.Loaded, settings *goenv.Settings, mirrors
 		}
 	}
 	return end, nil
-}
-
-// A wholeFile is a file that is there as a whole or not at all. At first nobody else may
-// read it.
-type wholeFile struct {
-	f    *os.File
-	name string
-}
-
-func (e *env) newFile(name string) (*wholeFile, error) {
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(e.dir, name)
-	}
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", shownName(name))
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".sluice-*")
-	if err != nil {
-		return nil, err
-	}
-	return &wholeFile{f, name}, nil
-}
-
-// keep puts the file in its place.
-func (w *wholeFile) keep() error {
-	if err := w.f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(w.f.Name(), w.name)
-}
-
-// drop removes what keep has not put in its place.
-func (w *wholeFile) drop() {
-	w.f.Close()
-	os.Remove(w.f.Name())
 }

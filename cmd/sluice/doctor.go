@@ -128,6 +128,10 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if f := cmd.Flag("report"); f.Changed && f.Value.String() == "" {
 			return emptyFlag("report", "the file to write")
+		} else if f.Changed {
+			if err := doctorReport.check(e, f.Value.String()); err != nil {
+				return err
+			}
 		}
 		if m.undo {
 			return e.undo(cmd, undoing{command: byDoctor, list: m.list, force: m.force, json: asJSON})
@@ -236,10 +240,22 @@ func (x examination) print(r *doctor.Report, brief bool) error {
 
 // share writes the file of --report, if that is asked for.
 func (x examination) share(r *doctor.Report) error {
-	if file := x.cmd.Flag("report").Value.String(); file != "" {
-		return x.e.writeReport(r, file)
+	file := x.cmd.Flag("report").Value.String()
+	if file == "" {
+		return nil
 	}
-	return nil
+	err := doctorReport.write(x.e, file, func(w io.Writer) error {
+		s := r.Share("sluice "+version(), platform())
+		if strings.EqualFold(filepath.Ext(file), ".html") {
+			return s.WriteHTML(w)
+		}
+		_, err := io.WriteString(w, s.Text())
+		return err
+	})
+	if err == nil {
+		x.e.say("a report that can be shown to others is in %s", file)
+	}
+	return err
 }
 
 // verdictError is the exit status of a report, nil if nothing is broken.
@@ -262,40 +278,6 @@ func (e *env) loadAnyway(cmd *cobra.Command) (*config.Loaded, config.Errors, err
 		return nil, nil, err
 	}
 	return l, mistakes, nil
-}
-
-// writeReport writes what may be shown to others into a file that at first nobody else
-// may read. One that is there is replaced, whole or not at all.
-func (e *env) writeReport(r *doctor.Report, file string) error {
-	name := file
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(e.dir, name)
-	}
-	fail := func(err error) error {
-		return &exitError{status: exitNo, err: fmt.Errorf("the report cannot be written: %w", err), hint: "choose another file with --report FILE"}
-	}
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return fail(fmt.Errorf("%s is no regular file", file))
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".sluice-doctor-*")
-	if err != nil {
-		return fail(err)
-	}
-	defer os.Remove(f.Name()) // nothing is there any more where all went well
-	s := r.Share("sluice "+version(), platform())
-	if strings.EqualFold(filepath.Ext(name), ".html") {
-		err = s.WriteHTML(f)
-	} else {
-		_, err = io.WriteString(f, s.Text())
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	e.say("a report that can be shown to others is in %s", file)
-	return nil
 }
 
 // examine makes the checks of doctor for a configuration, which may have mistakes. choose

@@ -84,6 +84,11 @@ type emergency struct {
 func runRescue(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrder, args []string) error {
 	own := *e
 	x := &emergency{e: &own, cmd: cmd, o: o, states: map[string]rescue.Source{}}
+	if file := cmd.Flag("record").Value.String(); file != "" {
+		if err := rescueRecord.check(e, file); err != nil {
+			return err
+		}
+	}
 	if len(args) == 0 {
 		if !e.inProject() {
 			return &exitError{status: exitMisuse, err: errors.New("there is no go.mod or go.work here, so there is nothing to download"), hint: "run it in the directory of the project, or give a command: sluice rescue -- go install PACKAGE@VERSION"}
@@ -1141,14 +1146,10 @@ func (x *emergency) tellEnd() error {
 		kept = name
 	}
 	if file := x.cmd.Flag("record").Value.String(); file != "" {
-		name := file
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(e.dir, name)
+		if err := x.write(file); err != nil {
+			return err
 		}
-		if err := writeIncident(rec, name); err != nil {
-			return &exitError{status: exitNo, err: fmt.Errorf("the record cannot be written: %w", err), hint: "choose another file with --record FILE"}
-		}
-		kept = name
+		kept = e.inDir(file)
 	}
 	if x.o.json {
 		return writeJSON(e, rec)
@@ -1193,7 +1194,7 @@ func (x *emergency) file() (string, error) {
 	}
 	name := filepath.Join(dir, x.rec.Began.Format("20060102T150405.000Z"))
 	for _, ext := range []string{".json", ".md"} {
-		if err := writeIncident(x.rec, name+ext); err != nil {
+		if err := x.write(name + ext); err != nil {
 			return "", err
 		}
 	}
@@ -1205,24 +1206,12 @@ func (x *emergency) file() (string, error) {
 	return name + ".md", nil
 }
 
-// writeIncident writes a record, as JSON if the name ends in .json and as a page else. One
-// that is there is replaced, whole or not at all.
-func writeIncident(rec *rescue.Incident, name string) error {
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file", name)
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".sluice-incident-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // nothing is there any more where all went well
-	if strings.EqualFold(filepath.Ext(name), ".json") {
-		err = writeJSON(&env{stdout: f}, rec)
-	} else {
-		err = rec.WriteMarkdown(f)
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	return err
+// write writes a record, as JSON if the name ends in .json and as a page else.
+func (x *emergency) write(name string) error {
+	return rescueRecord.write(x.e, name, func(w io.Writer) error {
+		if strings.EqualFold(filepath.Ext(name), ".json") {
+			return writeJSON(&env{stdout: w}, x.rec)
+		}
+		return x.rec.WriteMarkdown(w)
+	})
 }

@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// PageBegins is how each page begins, by which one is known.
+const PageBegins = `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Mirrors of Go modules from here</title>`
+
 // WriteHTML writes the report as a page that needs nothing else: no script, no picture,
 // no network. program is the caller's own name and version.
 func (r *Report) WriteHTML(w io.Writer, program string) error {
@@ -243,8 +247,7 @@ var page = template.Must(template.New("bench").Funcs(template.FuncMap{
 	"size":     size,
 	"capital":  func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
 	"number":   number,
-}).Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Mirrors of Go modules from here</title>
+}).Parse(PageBegins + `
 <style>
 :root { color-scheme: light dark; --ink: #1f2328; --dim: #59636e; --line: #d1d9e0; --soft: #f6f8fa; --good: #0a7d5a; --mid: #9a6700; --bad: #c1221c; --s0: #7a5af5; --s1: #2f81f7; --s2: #0a9396; --s3: #8c959f }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --dim: #9198a1; --line: #3d444d; --soft: #151b23; --good: #3fb98a; --mid: #d29922; --bad: #ff7b72; --s0: #a48cff; --s1: #58a6ff; --s2: #39c5bb; --s3: #6e7681 } }

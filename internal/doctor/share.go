@@ -163,10 +163,17 @@ func hostClass(host string) string {
 	return "an address"
 }
 
+// How each page and each text begins, by which one is known.
+const (
+	PageBegins = `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Report of sluice doctor</title>`
+	TextBegins = "Report of sluice doctor\n\nfingerprint: "
+)
+
 // Text is the shared report as plain text.
 func (s *Shared) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Report of sluice doctor\n\nfingerprint: %s\nprogram: %s\nverdict: %s, %d checks in %v\n", s.Print, s.Program, s.Verdict, len(s.Rows), s.Took)
+	fmt.Fprintf(&b, TextBegins+"%s\nprogram: %s\nverdict: %s, %d checks in %v\n", s.Print, s.Program, s.Verdict, len(s.Rows), s.Took)
 	for i, src := range s.Sources {
 		fmt.Fprintf(&b, "source %d: %s\n", i+1, src)
 	}
@@ -192,8 +199,7 @@ func (s *Shared) Text() string {
 // WriteHTML writes the shared report as a page that needs nothing else.
 func (s *Shared) WriteHTML(w io.Writer) error { return page.Execute(w, s) }
 
-var page = template.Must(template.New("report").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Report of sluice doctor</title>
+var page = template.Must(template.New("report").Parse(PageBegins + `
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .2em .8em .2em 0; border-bottom: 1px solid #ddd }

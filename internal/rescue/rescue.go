@@ -142,6 +142,9 @@ func (i *Incident) End(outcome Outcome, sentence string, command time.Duration) 
 	i.OwnMS = max(0, (i.Ended.Sub(i.Began) - command).Milliseconds())
 }
 
+// PageBegins is how each page begins, by which one is known.
+const PageBegins = "# Modules could not be had: "
+
 // WriteMarkdown writes the record as a page.
 func (i *Incident) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
@@ -149,7 +152,7 @@ func (i *Incident) WriteMarkdown(w io.Writer) error {
 	plain := strings.NewReplacer("\\", "\\\\", "`", "'", "<", "&lt;", "|", "\\|", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]").Replace
 	code := func(s string) string { return "`" + strings.ReplaceAll(s, "`", "'") + "`" }
 	cell := func(s string) string { return strings.ReplaceAll(code(s), "|", "\\|") }
-	fmt.Fprintf(&b, "# Modules could not be had: %s\n\n%s\n\n", i.Began.Format("2006-01-02 15:04 UTC"), plain(i.Sentence))
+	fmt.Fprintf(&b, PageBegins+"%s\n\n%s\n\n", i.Began.Format("2006-01-02 15:04 UTC"), plain(i.Sentence))
 	fmt.Fprintf(&b, "| | |\n|---|---|\n| Outcome | %s |\n| Began | %s |\n| Ended | %s |\n| Took | %.1f s, %.1f s of it without the command |\n| Where | %s |\n| Command | %s |\n",
 		i.Outcome, stamp(i.Began), stamp(i.Ended), i.Ended.Sub(i.Began).Seconds(), float64(i.OwnMS)/1000, cell(i.Dir), cell(strings.Join(i.Command, " ")))
 	if i.Status >= 0 {
