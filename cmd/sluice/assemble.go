@@ -80,12 +80,6 @@ func (e *env) loadFor(cmd *cobra.Command, defaults map[string]string, storeless 
 		}
 		l.Warnings = append(l.Warnings, w)
 	}
-	if from := l.From["proxy"]; from.Layer == config.GoEnv {
-		doubts, _ := goenv.CheckProxyList(in.Go.Get("GOPROXY").Value)
-		for _, text := range doubts {
-			l.Warnings = append(l.Warnings, config.Error{Where: from.Where, Key: "proxy", Text: text})
-		}
-	}
 	if from := l.From["modcache"]; from.Layer != config.Default && len(l.Trees) > 0 && l.ModCache != config.ModCacheAuto {
 		if _, err := os.ReadDir(l.Trees[0].Dir); err != nil {
 			l.Warnings = append(l.Warnings, config.Error{Where: from.Where, Key: "modcache", Text: fmt.Sprintf(

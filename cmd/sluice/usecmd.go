@@ -302,7 +302,7 @@ func wanted(l *config.Loaded, s *goenv.Settings, text string, o useFlags, before
 		b.WriteString(word + sep)
 	}
 	list, err := goenv.ParseProxyList(b.String())
-	notes, fixed := goenv.CheckProxyList(b.String())
+	notes, fixed := goenv.MisreadProxyList(b.String())
 	switch {
 	case fixed != "":
 		return nil, &exitError{status: exitMisuse, err: errors.New(strings.Join(notes, "; ")), hint: "write '" + goenv.Redact(fixed) + "'"}

@@ -266,6 +266,13 @@ func Load(in Input) (*Loaded, error) {
 						otherErrs = append(otherErrs, e)
 					}
 				}
+			} else if misread := misread(k, v); misread != nil {
+				failed = true
+				if v.from.Layer == File {
+					fileErrs = append(fileErrs, *misread)
+				} else {
+					otherErrs = append(otherErrs, *misread)
+				}
 			} else if !done {
 				k.set(&l.Config, v.text)
 				l.From[k.Name], done = v.from, true
@@ -277,6 +284,7 @@ func Load(in Input) (*Loaded, error) {
 			}
 		}
 	}
+	l.doubtProxy(in, layers["proxy"])
 	cache := l.ModCache
 	switch cache {
 	case ModCacheAuto:
@@ -325,6 +333,39 @@ func (l *Loaded) proxyLists(in Input, values []value) []goenv.List {
 		}
 	}
 	return lists
+}
+
+// misread is the mistake of a proxy list that can be read, but not as it was meant; nil
+// if there is none. Credentials are not shown.
+func misread(k Key, v value) *Error {
+	if k.Kind != KindProxy {
+		return nil
+	}
+	notes, meant := goenv.MisreadProxyList(v.text)
+	if meant == "" {
+		return nil
+	}
+	list, _ := goenv.ParseProxyList(meant)
+	return &Error{Where: v.from.Where, Key: k.Name, Text: strings.Join(notes, "; "), Suggest: list.Redacted()}
+}
+
+// doubtProxy warns of what the proxy list in force has that does not do what it seems to
+// do. Of GOPROXY that is all: whoever stands in for the go command has to read it as it does.
+func (l *Loaded) doubtProxy(in Input, values []value) {
+	from := l.From["proxy"]
+	text := ""
+	if from.Layer == GoEnv {
+		text = in.Go.Get("GOPROXY").Value
+	} else if i := slices.IndexFunc(values, func(v value) bool { return v.from == from }); i >= 0 {
+		text = values[i].text
+	}
+	if text == "" {
+		return
+	}
+	notes, _ := goenv.CheckProxyList(text)
+	for _, note := range notes {
+		l.Warnings = append(l.Warnings, Error{Where: from.Where, Key: "proxy", Text: note})
+	}
 }
 
 // lineOf is the line in "FILE:LINE".

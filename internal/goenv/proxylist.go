@@ -225,6 +225,29 @@ func CheckProxyList(s string) (notes []string, fixed string) {
 	return notes, fixed
 }
 
+// MisreadProxyList is CheckProxyList for whoever is about to use the list: meant is the
+// list as it was probably meant if that asks others than s does, or in another order, so
+// that s must not be used; it is empty if the notes are only to be told.
+func MisreadProxyList(s string) (notes []string, meant string) {
+	notes, fixed := CheckProxyList(s)
+	if fixed == "" {
+		return notes, ""
+	}
+	asked := func(s string) (urls []string) {
+		list, _ := ParseProxyList(s)
+		for _, e := range list {
+			if !slices.Contains(urls, e.URL) { // that one is named twice harms nobody
+				urls = append(urls, e.URL)
+			}
+		}
+		return urls
+	}
+	if slices.Equal(asked(s), asked(fixed)) {
+		return notes, ""
+	}
+	return notes, fixed
+}
+
 // A proxyToken is a word of a proxy list and the separator behind it: "|", ",",
 // or what stands in for one.
 type proxyToken struct {
