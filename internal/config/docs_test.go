@@ -74,7 +74,8 @@ no default for ` + "`data`: `serve` then wants it, and `run`, `rescue`, `drill` 
 		}
 		fmt.Fprintf(&b, "| `%s`%s | %s | %s | %s | %s | %s |\n", name, mark, flag, env, kind, esc.Replace(def), esc.Replace(k.Help))
 	}
-	b.WriteString("\nSizes are written `64MiB`, durations `1m30s`, patterns as in GOPRIVATE, proxy lists as in GOPROXY.\n")
+	b.WriteString("\nSizes are written `64MiB`, durations `1m30s`, patterns as in GOPRIVATE, proxy lists as in GOPROXY. A proxy list that\n" +
+		"cannot be meant as it is read, such as `https//proxy.example.com` or one with an entry behind `direct`, is refused with the one that was meant; in GOPROXY itself it is warned of.\n")
 	b.WriteString(`
 ## One source
 
