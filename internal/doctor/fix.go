@@ -48,6 +48,16 @@ func (s *Subject) here(fix []string) []string {
 		if s.Root {
 			out[i] = strings.ReplaceAll(cmd, "sudo ", "")
 		}
+		if s.Settings.Get("GOPROXY").Layer == goenv.Environ {
+			switch {
+			case cmd == finding.TakeBest && s.Place == finding.Terminal:
+				out[i] = `eval "$(sluice use --scope project best)"`
+			case cmd == finding.TakeBest && s.Place == finding.PowerShell:
+				out[i] = "sluice use --scope project --for powershell best | Invoke-Expression"
+			case cmd == finding.TakeDefault:
+				out[i] = s.unset([]string{"GOPROXY"})[0]
+			}
+		}
 		m := writesEnv.FindStringSubmatch(cmd)
 		if m == nil || s.Settings.Get(m[2]).Layer != goenv.Environ {
 			continue

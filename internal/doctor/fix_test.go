@@ -52,10 +52,10 @@ func TestAFixChangesTheSettingThatIsInForce(t *testing.T) {
 		environ           bool
 		want, unset, also string
 	}{
-		{finding.Terminal, false, "go env -w 'GOPROXY=https://proxy.example.com|https://mirror.example.com|direct'", "go env -u GONOSUMDB", ""},
-		{finding.Terminal, true, "export 'GOPROXY=https://proxy.example.com|https://mirror.example.com|direct'", "unset GONOSUMDB", ""},
-		{finding.PowerShell, true, "$env:GOPROXY = 'https://proxy.example.com|https://mirror.example.com|direct'", "Remove-Item env:GONOSUMDB", ""},
-		{finding.GitHub, true, `env: { GOPROXY: "https://proxy.example.com|https://mirror.example.com|direct" }`, "", ""},
+		{finding.Terminal, false, "sluice use best", "go env -u GONOSUMDB", ""},
+		{finding.Terminal, true, `eval "$(sluice use --scope project best)"`, "unset GONOSUMDB", ""},
+		{finding.PowerShell, true, "sluice use --scope project --for powershell best | Invoke-Expression", "Remove-Item env:GONOSUMDB", ""},
+		{finding.GitHub, true, `env: { GOPROXY: "https://YOUR-PROXY,direct" }`, "", ""},
 	} {
 		s := newScene(t)
 		s.fault.Set(parse(t, "503"))

@@ -459,7 +459,7 @@ func (s *Subject) judge(p *project, set recipeSetting, vendor bool) *remark {
 			return &remark{code: finding.ProxyOff, sure: finding.Medium, text: "GOPROXY is off, so only what a cache already has can be used"}
 		case list[0].Kind == goenv.Direct:
 			return &remark{code: finding.RecipeWeak, text: "GOPROXY is direct, so each module comes from its own repository, which may be slow, limited or gone",
-				mend: "name a proxy before direct, and your own hosts in GOPRIVATE", fix: []string{"GOPROXY=https://proxy.example.com,direct"}}
+				mend: "name a proxy before direct, and your own hosts in GOPRIVATE", fix: []string{"GOPROXY=https://YOUR-PROXY,direct"}}
 		}
 	}
 	return nil

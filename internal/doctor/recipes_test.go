@@ -97,7 +97,7 @@ func TestWhatBreaksModulesInCIIsFound(t *testing.T) {
 		{"no checksums for anybody", gitlab("variables:", "  GONOSUMDB: '*'"), "project.ci warn SL-ENV-005", ".gitlab-ci.yml:2: GONOSUMDB has the pattern *", ""},
 		{"a pattern that matches nothing", gitlab("before_script:", "  - go env -w GOPRIVATE=\"https://git.corp.example\""), "project.ci warn SL-ENV-003", "begins with the scheme of a URL", "GOPRIVATE=git.corp.example"},
 		{"a check that is no more", gitlab("script:", "  - export GONOSUMCHECK=1", "  - go env -w GOFLAGS=-insecure"), "project.ci warn SL-ENV-005", ".gitlab-ci.yml:3: GOFLAGS has -insecure", ""},
-		{"straight from everywhere", gitlab("variables:", "  GOPROXY: direct"), "project.ci warn SL-BLD-003", "GOPROXY is direct", "GOPROXY=https://proxy.example.com,direct"},
+		{"straight from everywhere", gitlab("variables:", "  GOPROXY: direct"), "project.ci warn SL-BLD-003", "GOPROXY is direct", "GOPROXY=https://YOUR-PROXY,direct"},
 		{"for one command", github("    - run: GOPROXY=direct go list -m -versions example.com/app"), "", "", ""},
 		{"written down", github(`    - run: echo "GOPROXY=direct" >> $GITHUB_ENV`), "project.ci warn SL-BLD-003", "", ""},
 		{"a number that is none", github("        with:", "          go-version: 1.20"), "project.ci warn SL-TOOL-002", "1.20 without quotes is the number 1.2", "go-version: '1.20'"},

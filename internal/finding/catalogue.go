@@ -195,7 +195,7 @@ var entries = [...]Entry{
 		Title: "the name servers here deny a name that another resolver knows",
 		Why:   "The name exists. A filter, a split view of the network or a stale answer keeps the servers of this machine from giving it.",
 		Mend:  "take another mirror, or let Sluice look it up: resolver in a [[source]] of its configuration",
-		Fix:   []string{"getent hosts HOST", "go env -w GOPROXY=https://proxy.example.com,direct"},
+		Fix:   []string{"getent hosts HOST", TakeBest},
 	},
 	{
 		Code: SourceConnectTimeout, Cause: CauseConnectTimeout, Severity: Fail,
@@ -296,14 +296,14 @@ var entries = [...]Entry{
 		Title: "a module source does not send the intermediate certificate",
 		Why:   "Its own certificate is signed by one that it has to send along. Browsers may know that from elsewhere; Go and Git do not.",
 		Mend:  "append the intermediate to the certificate file of the server; until then take another mirror",
-		Fix:   []string{"openssl s_client -showcerts -servername HOST -connect HOST:443 < /dev/null", "go env -w GOPROXY=https://proxy.example.com,direct"},
+		Fix:   []string{"openssl s_client -showcerts -servername HOST -connect HOST:443 < /dev/null", TakeBest},
 	},
 	{
 		Code: NameFiltered, Cause: CauseTLSHandshakeTimeout, Severity: Fail,
 		Title: "TLS connections that name this module source are cut",
 		Why:   "The same address answers as long as another name, or none, is asked for: a filter on the way looks at the name.",
 		Mend:  "take a mirror of another name, or a forward proxy that may reach it",
-		Fix:   []string{"go env -w GOPROXY=https://proxy.example.com,direct"},
+		Fix:   []string{TakeBest},
 	},
 	{
 		Code: ForwardProxyLogin, Cause: CauseHTTPProxy407, Severity: Fail,
@@ -366,14 +366,14 @@ var entries = [...]Entry{
 		Title: "a module source failed on its side",
 		Why:   "It answered with a server error. Nothing has to be changed here.",
 		Mend:  "try again later, or let a second source take over",
-		Fix:   []string{"sluice serve --proxy 'https://proxy.example.com|https://mirror.example.com'"},
+		Fix:   []string{"sluice serve --proxy 'https://YOUR-PROXY|https://YOUR-MIRROR'"},
 	},
 	{
 		Code: SourceSilent, Cause: CauseUpstreamServerError, Severity: Fail,
 		Title: "a module source accepted the request and gave no answer",
 		Why:   "The connection stands, but no answer began within the time that sources.timeout gives.",
 		Mend:  "try again later, or let a second source take over",
-		Fix:   []string{"sluice serve --proxy 'https://proxy.example.com|https://mirror.example.com'"},
+		Fix:   []string{"sluice serve --proxy 'https://YOUR-PROXY|https://YOUR-MIRROR'"},
 	},
 	{
 		Code: SourceHTML, Cause: CauseProxyBadResponse, Severity: Fail,
@@ -471,7 +471,7 @@ var entries = [...]Entry{
 		Title: "the download is not what the checksum database says it must be",
 		Why:   "A source gave other bytes than the rest of the world got: a moved tag, a mirror that changes files, or tampering.",
 		Mend:  "take another version or another source; do not switch the check off",
-		Fix:   []string{"GOPROXY=https://proxy.example.com go mod download MODULE@VERSION"},
+		Fix:   []string{"GOPROXY=https://YOUR-PROXY go mod download MODULE@VERSION"},
 	},
 	{
 		Code: ZipRules, Cause: CauseModuleContentRejected, Severity: Fail,
@@ -499,14 +499,14 @@ var entries = [...]Entry{
 		Title: "module downloads are switched off here",
 		Why:   "The list of sources is off, or ends there, and the store does not have this module.",
 		Mend:  "see which setting says so, and name a source",
-		Fix:   []string{"sluice config show", "sluice serve --proxy https://proxy.example.com"},
+		Fix:   []string{"sluice config show", "sluice serve --proxy https://YOUR-PROXY"},
 	},
 	{
 		Code: DirectNotAllowed, Cause: CauseGOPROXYOff, Severity: Fail,
 		Title: "this module would have to come from version control, which is not among the sources",
 		Why:   "No proxy in the list has it, and the list does not end in direct. Sluice adds no source by itself.",
 		Mend:  "add direct to the list if version control may be used",
-		Fix:   []string{"sluice serve --proxy https://proxy.example.com,direct"},
+		Fix:   []string{"sluice serve --proxy https://YOUR-PROXY,direct"},
 	},
 	{
 		Code: FetchDisabled, Cause: CauseGOPROXYOff, Severity: Fail,
@@ -639,7 +639,7 @@ var entries = [...]Entry{
 		Title: "Sluice is among its own sources",
 		Why:   "A request came back to the Sluice that sent it, so GOPROXY where Sluice runs names Sluice itself.",
 		Mend:  "name the real sources",
-		Fix:   []string{"sluice config show", "sluice serve --proxy https://proxy.example.com"},
+		Fix:   []string{"sluice config show", "sluice serve --proxy https://YOUR-PROXY"},
 	},
 	{
 		Code: ConfigMalformed, Cause: CauseGoEnvMalformed, Severity: Fail,

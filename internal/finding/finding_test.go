@@ -142,7 +142,7 @@ func TestNoFixTurnsVerificationOffGlobally(t *testing.T) {
 }
 
 func TestFixesNameOnlyCommandsThatExist(t *testing.T) {
-	verbs := []string{"serve", "run", "trace", "config", "verify", "version", "switch", "sources", "explain", "doctor", "rescue"}
+	verbs := []string{"serve", "run", "trace", "config", "verify", "version", "switch", "sources", "explain", "doctor", "rescue", "use"}
 	re := regexp.MustCompile(`\bsluice ([a-z]+)`)
 	for _, e := range Catalogue() {
 		for _, cmd := range e.Fix {

@@ -91,6 +91,16 @@ func atBuild(e Entry) Entry {
 	return e
 }
 
+// Commands that name other sources where no failure says which: no address that Sluice
+// could print works everywhere.
+const (
+	TakeBest    = "sluice use best"    // measures the mirrors that it knows, and takes none if none is good
+	TakeDefault = "sluice use default" // what the toolchain has; also where GOPROXY is off, which best obeys
+)
+
+// yourProxy is a stand-in, for places where only the reader knows a source.
+const yourProxy = "https://YOUR-PROXY,direct"
+
 var (
 	setting = regexp.MustCompile(`^(go env -w|export) '?([A-Za-z_]+)=(.*?)'?$`)
 	// sudo, an editor and looks at what is there have no place in a build's recipe.
@@ -105,7 +115,10 @@ func inPlace(e Entry, place Place) []string {
 	}
 	var out []string
 	for _, cmd := range e.Fix {
-		if m := setting.FindStringSubmatch(cmd); m != nil {
+		if (cmd == TakeBest || cmd == TakeDefault) && place != Terminal && place != PowerShell {
+			// Nothing is measured there, and what is kept in a home directory is gone with it.
+			cmd = Setting(place, "GOPROXY", yourProxy)
+		} else if m := setting.FindStringSubmatch(cmd); m != nil {
 			name, value := m[2], m[3]
 			if place != Terminal && (place != PowerShell || m[1] == "export") {
 				cmd = Setting(place, name, value)
@@ -161,20 +174,20 @@ var builds = map[Code]struct {
 	fix       []string
 }{
 	SourceDNS: {"The resolver of the machine that builds gave no address for the name, so nobody was asked.",
-		"see what the resolver says, in a container in its /etc/resolv.conf; if the name is gone, take another source", []string{"getent hosts HOST", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"see what the resolver says, in a container in its /etc/resolv.conf; if the name is gone, take another source", []string{"getent hosts HOST", TakeBest}},
 	SourceConnectTimeout: {"The name resolves, but packets to the address are dropped: a firewall, a filter, or a VPN that is off.",
-		"set HTTPS_PROXY if this network wants one, or take a mirror that can be reached", []string{"curl -sv -m 10 -o /dev/null https://HOST/", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"set HTTPS_PROXY if this network wants one, or take a mirror that can be reached", []string{"curl -sv -m 10 -o /dev/null https://HOST/", TakeBest}},
 	SourceRefused: {"The machine is there, but nothing listens on that port, or a firewall rejects it.",
-		"check the address and that the service runs, or take a mirror that can be reached", []string{"curl -sv -m 10 -o /dev/null https://HOST/", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"check the address and that the service runs, or take a mirror that can be reached", []string{"curl -sv -m 10 -o /dev/null https://HOST/", TakeBest}},
 	SourceReset: {"It opened and then died: a firewall's idle limit, a restart of the server, or a bad line.",
-		"run the command again through Sluice, which goes on where it broke off; if it breaks each time, take another source", []string{"sluice run -- go mod download", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"run the command again through Sluice, which goes on where it broke off; if it breaks each time, take another source", []string{"sluice run -- go mod download", TakeBest}},
 	SourceNoRoute: {"This machine has no network path to the address: offline, VPN off, or a network that does not lead there.",
 		"bring the network up, and see which way packets would take", []string{"ip route get 192.0.2.1", "getent ahosts HOST"}},
 	SourceTLSUnknownCA: {"A company gateway may have replaced it, the server may use a private authority, or the CA bundle is missing.",
 		"see who issued it; if that is your company, install its root certificate", []string{
 			"curl -sv -o /dev/null https://HOST/ 2>&1 | grep issuer", "sudo cp FILE /usr/local/share/ca-certificates/company.crt && sudo update-ca-certificates"}},
 	SourceTLSExpired: {"Either the server let it expire, or the clock of this machine is wrong: compare the two dates in the line.",
-		"set the clock, or tell the operator; meanwhile take another mirror", []string{"date -u", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"set the clock, or tell the operator; meanwhile take another mirror", []string{"date -u", TakeBest}},
 	SourceTLSHostname: {"The address belongs to another service: wrong DNS, a wrong virtual host, or a portal in between.",
 		"check where the name leads, and the address in GOPROXY", []string{"getent hosts HOST", "go env GOPROXY"}},
 	SourceTLSHandshake: {"TCP works, but the handshake stalled or was cut: a filter on names, an MTU problem, or no TLS at that port.",
@@ -190,31 +203,31 @@ var builds = map[Code]struct {
 	SourceForbidden: {"A rule of the source, or of a gateway before it, forbids it. Other credentials will rarely help.",
 		"ask its operator to allow the module or the host it redirects to", []string{"curl -sIL https://HOST/"}},
 	SourceStalled: {"The connection stayed open, but what came was too little, or nothing any more, for too long.",
-		"take another source; through Sluice a build goes on with one by itself", []string{"go env -w 'GOPROXY=https://proxy.example.com|https://mirror.example.com|direct'"}},
+		"take another source; through Sluice a build goes on with one by itself", []string{TakeBest}},
 	SourceSilent: {"The connection stands, but no answer began. Nothing has to be changed here.",
-		"try again later, or let a second source take over on every error", []string{"go env -w 'GOPROXY=https://proxy.example.com|https://mirror.example.com|direct'"}},
+		"try again later, or take the mirrors that are best from here", []string{TakeBest}},
 	SourceTruncated: {"The download ended early: a firewall's limit, a restart of the server, or a bad line.",
 		"run the command again through Sluice, which goes on where it broke off", []string{"sluice run -- go mod download"}},
 	SourceThrottled: {"Too many requests came from this address, which others may share.",
 		"wait; then keep what was downloaded between runs, or ask through a proxy that does", []string{"sluice run -- go mod download"}},
 	SourceServerError: {"It answered with an error of its own. Nothing has to be changed here.",
-		"try again later, or let a second source take over on every error", []string{"go env -w 'GOPROXY=https://proxy.example.com|https://mirror.example.com|direct'"}},
+		"try again later, or take the mirrors that are best from here", []string{TakeBest}},
 	SourceHTML: {"A login page, captive portal or filter answers for the source, or its address is not that of a module proxy.",
 		"open the page to see whose it is: log in there, or correct GOPROXY", []string{"curl -sL https://HOST/ | head -n 20", "go env GOPROXY"}},
 	SourceWrongAnswer: {"It is not in the form of the GOPROXY protocol, or it is about another module or version.",
-		"check GOPROXY, and see whether another source answers rightly", []string{"go env GOPROXY", "sluice trace MODULE@VERSION", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"check GOPROXY, and see whether another source answers rightly", []string{"go env GOPROXY", "sluice trace MODULE@VERSION", TakeBest}},
 	SourceEmpty: {"It said 200 and sent nothing, where only a list may be empty: it is in trouble, or no module proxy.",
-		"see what each source answers, and take another one", []string{"sluice trace MODULE@VERSION", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"see what each source answers, and take another one", []string{"sluice trace MODULE@VERSION", TakeBest}},
 	SourceBadStatus: {"Something at that address is no module proxy, or it refuses a question that it should answer with 404.",
-		"check GOPROXY, and try another source", []string{"go env GOPROXY", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"check GOPROXY, and try another source", []string{"go env GOPROXY", TakeBest}},
 	SumDBUnreachable: {"Modules come through, but what they must be compared with does not: it is blocked, or GOSUMDB is wrong.",
-		"take a proxy that carries the database too; modules that are private belong into GOPRIVATE", []string{"go env -w GOPROXY=https://proxy.example.com"}},
+		"take a proxy that carries the database too; modules that are private belong into GOPRIVATE", []string{TakeBest}},
 	SumDBUnknown: {"It knows every public module. This one is private, mistyped or deleted, so it cannot be looked up there.",
 		"if it is private, say so", []string{"go env -w GOPRIVATE=PATTERN"}},
 	SumDBInconsistent: {"A signature, proof or tree head does not fit what it said before. Somebody in between may answer for it.",
 		"try over another network, and check GOSUMDB", []string{"go env GOSUMDB GOPROXY"}},
 	ProxyOff: {"GOPROXY is off, or the list ends there, and the cache does not have this module.",
-		"see which setting says so, and name a source", []string{"go env GOPROXY", "go env -w GOPROXY=https://proxy.example.com,direct"}},
+		"see which setting says so; without it the toolchain's own sources hold", []string{"go env GOPROXY", TakeDefault}},
 	VCSMissing: {"The module comes straight from its repository, and git, hg or svn is not on PATH.",
 		"install it on this machine or in this image, or use a module proxy", []string{"sudo apt-get install -y git"}},
 	VCSLogin: {"It is private, or does not exist: hosts answer both alike. In a build nobody is there to type a password.",
@@ -277,10 +290,10 @@ var written = map[Code]map[Place][]string{
 		Dockerfile: {"RUN apt-get update && apt-get install -y ca-certificates", "RUN apk add --no-cache ca-certificates"},
 	},
 	MissingIntermediate: {
-		PowerShell: {"openssl s_client -showcerts -servername HOST -connect HOST:443", "go env -w GOPROXY=https://proxy.example.com,direct"},
-		Dockerfile: {`ENV GOPROXY="https://proxy.example.com,direct"`},
-		GitHub:     {`env: { GOPROXY: "https://proxy.example.com,direct" }`},
-		GitLab:     {`variables: { GOPROXY: "https://proxy.example.com,direct" }`},
+		PowerShell: {"openssl s_client -showcerts -servername HOST -connect HOST:443", TakeBest},
+		Dockerfile: {`ENV GOPROXY="` + yourProxy + `"`},
+		GitHub:     {`env: { GOPROXY: "` + yourProxy + `" }`},
+		GitLab:     {`variables: { GOPROXY: "` + yourProxy + `" }`},
 	},
 	ForwardVariables: {
 		PowerShell: {"Get-ChildItem env:*_proxy"},

@@ -288,8 +288,12 @@ func (l *lab) round(s *scenario, r *result, code finding.Code, later []finding.C
 	}
 	var filled []string
 	for i, c := range commands {
-		for _, standIn := range []string{"FILE", "DIR", "FORK", "VERSION"} {
-			if v, ok := s.fill[standIn]; ok && strings.Contains(c, standIn) {
+		for _, standIn := range []string{"FILE", "DIR", "FORK", "VERSION", "YOUR-PROXY", "YOUR-MIRROR"} {
+			v, ok := s.fill[standIn]
+			if own := sources[standIn]; own != "" {
+				v, ok = own, true
+			}
+			if ok && strings.Contains(c, standIn) {
 				v = strings.NewReplacer("$LAB", l.home, "$PROJECT", l.project).Replace(v)
 				commands[i] = strings.ReplaceAll(commands[i], standIn, v)
 				filled = append(filled, standIn)
@@ -309,6 +313,9 @@ func (l *lab) round(s *scenario, r *result, code finding.Code, later []finding.C
 	}
 	r.Rounds = append(r.Rounds, said)
 }
+
+// sources are those of the person who puts them in, in every scenario.
+var sources = map[string]string{"YOUR-PROXY": proxyHost, "YOUR-MIRROR": spareHost}
 
 // byHand is a fix that somebody makes elsewhere.
 func byHand(code finding.Code, says string, do func(l *lab)) map[finding.Code]hand {

@@ -33,9 +33,10 @@ import (
 // networks.
 const (
 	resolver     = "198.51.100.53"
-	proxyAddr    = "198.51.100.10" // proxy.example.com, always well: the example of every fix
-	spareAddr    = "198.51.100.11" // mirror.example.com, the same
+	proxyAddr    = "198.51.100.10" // proxy.example.com, always well: what a person puts in for YOUR-PROXY
+	spareAddr    = "198.51.100.11" // mirror.example.com, the same for YOUR-MIRROR
 	sumAddr      = "198.51.100.12" // sum.example.com, the checksum database
+	defaultAddr  = "198.51.100.14" // the source of a toolchain that nobody has told another one, always well
 	sumInspected = "198.51.100.13" // the same, behind a gateway that replaces certificates
 	badAddr      = "198.51.100.20" // goproxy.example.org, the source in trouble
 	gitAddr      = "198.51.100.30" // modtest.GitHost
@@ -107,6 +108,14 @@ func newLab(t *modtest.Scope, program string) *lab {
 	l.world.Mount(l.db)
 	l.serve(proxyHost, proxyAddr, l.world.Handler())
 	l.serve(spareHost, spareAddr, l.world.Handler())
+	// What sluice use best and sluice use default find: the toolchain's own source, and
+	// the modules that it is asked for.
+	for _, name := range l.defaults() {
+		l.serve(name, defaultAddr, l.world.Handler())
+	}
+	for _, m := range []module.Version{{Path: "rsc.io/quote", Version: "v1.5.2"}, {Path: "golang.org/x/mod", Version: "v0.20.0"}, {Path: "golang.org/x/sys", Version: "v0.20.0"}} {
+		l.world.Add(m.Path, m.Version, nil)
+	}
 	l.serve(sumHost, sumAddr, l.db)
 	l.net.Address(badAddr)
 	l.net.Name(badHost, badAddr)
@@ -121,6 +130,22 @@ func newLab(t *modtest.Scope, program string) *lab {
 	l.source("https://" + badHost)
 	l.gomod("")
 	return l
+}
+
+// defaults are the hosts of the sources that the toolchain comes with: one, mostly.
+func (l *lab) defaults() (hosts []string) {
+	cmd := exec.Command("go", "env", "GOPROXY")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + l.TempDir(), "GOENV=off", "GOTOOLCHAIN=local"}
+	out, err := cmd.Output()
+	l.Must(err)
+	list, err := goenv.ParseProxyList(strings.TrimSpace(string(out)))
+	l.Must(err)
+	for _, entry := range list {
+		if u, err := url.Parse(entry.URL); err == nil && u.Scheme == "https" && len(hosts) == 0 {
+			hosts = append(hosts, u.Hostname())
+		}
+	}
+	return hosts
 }
 
 // trust makes a public authority the only one that this machine trusts. What

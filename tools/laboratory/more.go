@@ -176,7 +176,7 @@ func projects() []scenario {
 			l.run(goMay, "", "sh", "-c", "git init -q . && git add -A && git -c user.name=a -c user.email=a@example.net commit -q -m a")
 			l.net.Sh("chown -R 4712:4712 " + l.project)
 		}, fill: map[string]string{"DIR": "$PROJECT"}},
-		{name: "b1-off", rows: "B1 D8", title: "GOPROXY=off, and the module cache is empty", planted: one(finding.ProxyOff), set: func(l *lab) { l.source("off") }},
+		{name: "b1-off", rows: "B1 D8", title: "GOPROXY=off, and the module cache is empty", planted: one(finding.ProxyOff), set: func(l *lab) { l.source("off"); l.leads = append(l.defaults(), defaultAddr) }},
 		{name: "b1-sluice-setting", rows: "B1", title: "a setting of Sluice is no duration", planted: one(finding.ConfigMalformed), check: "sluice run -- go mod download", set: func(l *lab) {
 			well(l)
 			l.env["SLUICE_LISTS_FRESH"] = "soon"

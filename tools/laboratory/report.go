@@ -75,7 +75,7 @@ trust, and the real go command. The clock is wrong by certificates and servers t
 - The first finding is what was planted, and none stands beside it that was not. The code is doctor's; where *explain* is written, it is that of
   `+"`sluice explain`"+` over what the go command printed, and doctor finds nothing, or the same.
 - The fix works: %d were pasted as the JSON has them, %d are a sentence for people, who did what it says.
-  proxy.example.com and mirror.example.com, the examples of fixes, are well mirrors here; words in capitals were filled in where that is told.
+  The toolchain's own source is a well mirror here, and so are proxy.example.com and mirror.example.com, which a person puts in for YOUR-PROXY and YOUR-MIRROR; words in capitals were filled in where that is told.
   Commands were pasted into a shell, lines for a Dockerfile into that, and what builds it is a stand-in for docker with the programs that the base image has.
 - After it, the same go command passes, and doctor no longer says what it said.
 - Where nothing is wrong there is no finding at all.
