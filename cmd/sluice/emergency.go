@@ -26,6 +26,7 @@ import (
 	"github.com/modsluice/sluice/internal/explain"
 	"github.com/modsluice/sluice/internal/finding"
 	"github.com/modsluice/sluice/internal/goenv"
+	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/journal"
 	"github.com/modsluice/sluice/internal/mirror"
 	"github.com/modsluice/sluice/internal/modcache"
@@ -47,6 +48,10 @@ const (
 	maxVerified = 512 << 20
 	// maxReasons is how many things that are broken stand in one sentence.
 	maxReasons = 3
+	// maxNamed is how many files that are missing are named.
+	maxNamed = 3
+	// plainWord has what a shell takes as it is.
+	plainWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-"
 	// maxIncidents is how many records are kept.
 	maxIncidents = 50
 )
@@ -66,6 +71,7 @@ type emergency struct {
 
 	real     *goenv.Settings // as they are, not mended
 	mended   []byte          // the go env -w file as it should be; nil if it is well
+	lasting  []string        // commands that put right in the environment what is mended for the command alone
 	l        *config.Loaded
 	settings goenv.List // the sources that are configured, but for the end of the list
 	end      goenv.List // direct or off
@@ -201,6 +207,7 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 		if _, fixed := goenv.CheckProxyList(v.Value); fixed != "" {
 			x.e.environ = with(x.e.environ, "GOPROXY", fixed)
 			told = append(told, "GOPROXY="+goenv.Redact(fixed))
+			x.last("GOPROXY", fixed)
 		}
 	}
 	for _, name := range patternVars {
@@ -208,6 +215,7 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 		if fixed := doctor.MendPatterns(v.Value); v.Layer == goenv.Environ && fixed != v.Value {
 			x.e.environ = with(x.e.environ, name, fixed)
 			told = append(told, name+"="+goenv.Redact(fixed))
+			x.last(name, fixed)
 		}
 	}
 	if old, err := os.ReadFile(x.real.File); err == nil && x.real.File != "" {
@@ -262,6 +270,18 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 	x.malformed(about, x.settingsEvidence())
 	x.step(rescue.Mend, start, "read as they were probably meant, for this command alone: %s", strings.Join(told, "; "))
 	return nil
+}
+
+// last notes how a variable of the environment is set so that it lasts.
+func (x *emergency) last(name, value string) {
+	switch {
+	case value == "":
+		x.lasting = append(x.lasting, unsetLine(name))
+	case goenv.Redact(value) == value && !strings.ContainsAny(value, `'"`):
+		x.lasting = append(x.lasting, finding.Setting(here(), name, value))
+	default:
+		x.lasting = append(x.lasting, "sluice doctor") // which names the mistake; a password is not printed
+	}
 }
 
 // malformed notes settings that are written wrongly, all of them as one thing that is
@@ -759,7 +779,7 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 
 	findStart := time.Now()
 	wanted, werr := e.wanted(ctx, l)
-	missing := 0
+	var missing []goproxy.Request
 	if !x.hasWell() && werr == nil {
 		for _, req := range wanted {
 			if ctx.Err() != nil {
@@ -767,7 +787,7 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 			}
 			res, err := w.mirror.Get(ctx, req, mirror.Options{NoFetch: true})
 			if err != nil {
-				missing++
+				missing = append(missing, req)
 				continue
 			}
 			res.Close()
@@ -776,12 +796,12 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 	switch well := x.wellNames(); {
 	case len(well) > 0:
 		x.step(rescue.Find, findStart, "modules come from %s, and the store", strings.Join(well, ", "))
-	case missing == 0 && len(wanted) > 0:
+	case len(missing) == 0 && len(wanted) > 0:
 		x.step(rescue.Find, findStart, "no source answers, and the store has all %d files that are needed", len(wanted))
-	case missing == 0:
+	case len(missing) == 0:
 		x.step(rescue.Find, findStart, "no source answers; the store and the module cache are left")
 	case x.bundle == "" && (x.o.offline || x.definite()):
-		x.step(rescue.Find, findStart, "no source answers, and of %d files that are needed the store lacks %d", len(wanted), missing)
+		x.step(rescue.Find, findStart, "no source answers, and of %d files that are needed the store lacks %d", len(wanted), len(missing))
 		return x.helpless(missing)
 	default:
 		x.step(rescue.Find, findStart, "no source has answered in %v; they are asked with more patience", hasty.all)
@@ -820,6 +840,9 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 		return rescue.Interrupted, "", nil
 	}
 	if !ok {
+		// Whoever is to be asked for it comes first.
+		x.advise()
+		x.rec.After = rescue.Advise(x.rec.After, finding.CacheDamaged, "then mend the module cache", "sluice rescue --cache --verify")
 		return rescue.Failed, "the command worked, but what is in the module cache is not what it has to be: " + verified, nil
 	}
 	x.advise()
@@ -900,20 +923,53 @@ func (x *emergency) definite() bool {
 }
 
 // helpless is the outcome where nothing can help.
-func (x *emergency) helpless(missing int) (rescue.Outcome, string, error) {
-	lack := fmt.Sprintf("%d module files are in no source that can be reached, nor in the store", missing)
-	if x.o.offline {
-		return rescue.Failed, fmt.Sprintf("nothing here can help offline: the store lacks %d module files", missing), nil
+func (x *emergency) helpless(missing []goproxy.Request) (rescue.Outcome, string, error) {
+	x.advise()
+	files := "the store lacks "
+	for i, req := range missing[:min(len(missing), maxNamed)] {
+		if i > 0 {
+			files += ", "
+		}
+		files += req.String()
 	}
+	if more := len(missing) - maxNamed; more > 0 {
+		files += fmt.Sprintf(" and %d more", more)
+	}
+	if x.o.offline {
+		x.rec.After = rescue.Advise(x.rec.After, "", files+": take them from a copy of the modules (an archive of a module cache, or its directory), or let the sources be asked where there is a network",
+			x.again("--offline --bundle modules.zip"), x.again(""))
+		return rescue.Failed, fmt.Sprintf("nothing here can help offline: the store lacks %d module files", len(missing)), nil
+	}
+	x.rec.After = rescue.Advise(x.rec.After, "", files+": name a source that works with --to, or take them from a copy of the modules (an archive of a module cache, or its directory)",
+		x.again("--bundle modules.zip"))
+	lack := fmt.Sprintf("%d module files are in no source that can be reached, nor in the store", len(missing))
 	if len(x.rec.Broken) == 0 {
 		return rescue.Failed, "nothing here can help: " + lack, nil
 	}
-	x.advise()
 	var why []string // each source may have a reason of its own
 	for _, b := range x.rec.Broken[:min(len(x.rec.Broken), maxReasons)] {
 		why = append(why, brokenText(b))
 	}
 	return rescue.Failed, fmt.Sprintf("nothing here can help: %s; %s", strings.Join(why, "; "), lack), nil
+}
+
+// again is the command line that rescues the same command with other flags.
+func (x *emergency) again(flags string) string {
+	line := "sluice rescue"
+	if flags != "" {
+		line += " " + flags
+	}
+	if slices.Equal(x.rec.Command, []string{"go", "mod", "download"}) {
+		return line // which is what it runs anyhow
+	}
+	line += " --"
+	for _, a := range x.rec.Command {
+		if a == "" || strings.Trim(a, plainWord) != "" {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		line += " " + a
+	}
+	return line
 }
 
 // command runs the command with our proxy at u, and gives its exit status and what it
@@ -1011,7 +1067,6 @@ func (x *emergency) verify(ctx context.Context) (string, bool) {
 	if len(bad) > 0 {
 		text := finding.OneLine(bad[0].File+": "+bad[0].Text, 300)
 		x.step(rescue.Verify, start, "%d versions were read, and %d things are not as they have to be: %s", r.Versions, len(bad), text)
-		x.rec.After = rescue.Advise(x.rec.After, finding.CacheDamaged, "mend the module cache", "sluice rescue --cache --verify")
 		return text, false
 	}
 	text := fmt.Sprintf("%d versions in the module cache are as go.sum and the checksum database have it", r.Versions-r.Skipped)
@@ -1040,6 +1095,13 @@ func (x *emergency) date(since map[string]time.Time) {
 
 // advise says what to do about what is broken.
 func (x *emergency) advise() {
+	lasting := slices.Compact(x.lasting)
+	if x.mended != nil && !x.o.keep && !x.o.yes { // else keep writes it
+		lasting = append(lasting, "sluice doctor --fix")
+	}
+	if len(lasting) > 0 {
+		x.rec.After = rescue.Advise(x.rec.After, finding.GoEnvMalformed, "write the settings as they were probably meant, for all commands", lasting...)
+	}
 	if x.report == nil {
 		return
 	}
