@@ -23,6 +23,7 @@ type cand struct {
 	size       int // how many bytes of the line say it
 	text       string
 	before     string // the line before it
+	next       string // the line after it, without what loggers put before that
 	host       string
 	base       string // where the address of host begins, if another line than this one has it
 	mod        module.Version
@@ -328,6 +329,9 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 	if i > 0 {
 		best.before = t.lines[i-1].text
 	}
+	if i+1 < len(t.lines) {
+		best.next = bare(t.lines[i+1].text)
+	}
 	body = -1
 	warning := warns(l.low)
 	position, status := false, false
@@ -586,6 +590,9 @@ var (
 // inCache is a file that was read from the module cache.
 var inCache = regexp.MustCompile(`[/\\]cache[/\\]download[/\\]\S+: invalid character`)
 
+// inVCSCache is a repository in the module cache.
+var inVCSCache = regexp.MustCompile(`(?:ownership in repository at|safe\.directory) .*[/\\]cache[/\\]vcs[/\\]`)
+
 // gitDies is how git begins its last words in other languages.
 var gitDies = regexp.MustCompile(`fatal :|fatale: |schwerwiegend:|致命错误|致命錯誤|致命的エラー|치명적|onulmaz:|Ödesdigert:|ödesdigert:|фатална грешка|критическая ошибка`)
 
@@ -742,6 +749,8 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		c.code = finding.SourceServerError // it is the server that says so
 	case strings.Contains(l.low, "error obtaining vcs status"):
 		c.code = finding.BuildVCS
+	case c.code == finding.BuildVCS && inVCSCache.MatchString(l.low):
+		c.code = finding.CacheDenied // where the go command keeps what it fetched, and not the project
 	case strings.Contains(l.low, "invalid proxy address"):
 		c.code = finding.ForwardProxyBroken
 	case strings.Contains(l.low, "xml syntax error"):
@@ -796,6 +805,9 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 	case finding.GoSumMismatch:
 		c.code = t.mismatch(i)
 	case finding.PackageNotFound, finding.NoModule:
+		if strings.HasPrefix(l.low, "no go files in ") && !cachePath.MatchString(l.low) {
+			c.code, c.confidence = finding.NotModules, finding.Medium // a directory of one's own
+		}
 		if c.code == finding.PackageNotFound && strings.HasSuffix(l.low, `cannot find package "." in:`) && strings.Contains(near, "/vendor/") {
 			c.code = finding.VendorInconsistent
 		}
@@ -844,6 +856,14 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		}
 	}
 	c.mod = moduleOn(l.text, raw)
+	if c.code == finding.DependencyConflict && strings.Contains(l.low, " in multiple modules") {
+		c.mod = t.outer(i)
+	}
+	if c.code == finding.ReplaceProblem && c.mod.Path == "" && strings.Contains(l.low, "more replace directives") {
+		for j := i - 1; j >= max(0, i-2) && c.mod.Path == ""; j-- {
+			c.mod = moduleOn(t.lines[j].text, "")
+		}
+	}
 	if c.host == "" && t.withURL >= 0 && network[c.code] {
 		if all := urls.FindAllString(t.lines[t.withURL].text, -1); len(all) > 0 {
 			c.host, _, _, _ = hostOf(all[len(all)-1])
@@ -1061,12 +1081,12 @@ func (c cand) result(place finding.Place) Result {
 	r := Result{
 		Finding: finding.At(c.code, place), Line: finding.OneLine(maskBroken(c.before, c.text), maxShown), Number: c.number,
 		Host: finding.OneLine(c.host, 255), Module: finding.OneLine(c.mod.Path, 255), Version: finding.OneLine(c.mod.Version, 128), Place: place,
-		source: c.base,
+		source: c.base, next: c.next,
 	}
 	if c.code == finding.NotModules {
 		r.Host, r.Module, r.Version = "", "", ""
 	}
-	r.Finding = r.fill(r.Finding, c.confidence)
+	r.Finding = r.fill(r.Finding, c.confidence, place)
 	return r
 }
 

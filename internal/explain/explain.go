@@ -40,6 +40,7 @@ type Result struct {
 	Place finding.Place
 
 	source string // where the address of Host begins, if Line has not got it
+	next   string // the line after Line
 }
 
 // Known reports whether the text said what failed.
@@ -50,11 +51,11 @@ func (r Result) In(place finding.Place) finding.Finding {
 	if !r.Known() {
 		return finding.Finding{}
 	}
-	return r.fill(finding.At(r.Code, place), r.Confidence)
+	return r.fill(finding.At(r.Code, place), r.Confidence, place)
 }
 
-// fill puts what the text named into f.
-func (r Result) fill(f finding.Finding, c finding.Confidence) finding.Finding {
+// fill puts what the text named into f, whose commands are written for place.
+func (r Result) fill(f finding.Finding, c finding.Confidence, place finding.Place) finding.Finding {
 	f.Confidence = c
 	if f.Code == finding.NotModules {
 		return f
@@ -77,7 +78,7 @@ func (r Result) fill(f finding.Finding, c finding.Confidence) finding.Finding {
 			}
 		}
 	}
-	return r.suit(f)
+	return r.suit(f, place)
 }
 
 // base is where the text found the host: scheme and port, if a URL of the deciding line

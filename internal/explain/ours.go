@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/module"
+
 	"github.com/modsluice/sluice/internal/finding"
 )
 
@@ -80,8 +82,34 @@ func wantedGo(line string) string {
 // foreignRepo is the directory of a repository that git takes for somebody else's.
 var foreignRepo = regexp.MustCompile(`dubious ownership in repository at '(/[^']*)'`)
 
-// suit leaves those commands of a fix that fit what the line says.
-func (r Result) suit(f finding.Finding) finding.Finding {
+// having is a line below "found package in multiple modules". The main module has no version.
+var having = regexp.MustCompile(`^\s*([^\s()]+\.[^\s()]+)(?: (v[^\s()]+))? \(`)
+
+// outer is that of the modules named below line i which the others lie in. A package that
+// several have was moved out of it, so a newer version of it lacks the package. It is
+// none if they are not named, or if it is the main module.
+func (t *text) outer(i int) (mod module.Version) {
+	for _, l := range t.lines[i+1 : min(i+9, len(t.lines))] {
+		m := having.FindStringSubmatch(bare(l.text))
+		if m == nil || module.CheckPath(m[1]) != nil {
+			break
+		}
+		if mod.Path == "" || len(m[1]) < len(mod.Path) {
+			mod = module.Version{Path: m[1], Version: m[2]}
+		}
+	}
+	if mod.Version == "" {
+		return module.Version{}
+	}
+	return mod
+}
+
+// advised is the program that the go command itself advises to install.
+var advised = regexp.MustCompile(`Try 'go install ([^\s'@]+)@latest`)
+
+// suit leaves those commands of a fix that fit what the line says; place is what they are
+// written for.
+func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 	drop := func(word string) {
 		f.Fix = slices.DeleteFunc(slices.Clone(f.Fix), func(cmd string) bool { return strings.Contains(cmd, word) })
 	}
@@ -89,15 +117,71 @@ func (r Result) suit(f finding.Finding) finding.Finding {
 	case finding.NoModule:
 		// Where there is a workspace it lacks a line, and where there is none, a go.mod.
 		switch low := lower(r.Line); {
+		case strings.Contains(low, "'go install' requires a version"):
+			f.Why = "Outside a module nothing says which version of the program is meant, so the command has to."
+			f.Mend = "name a version"
+			drop("go work use")
+			f = installs(f)
+			if m := advised.FindStringSubmatch(r.Line + r.next); m != nil {
+				f = f.With(finding.StandInModule, m[1])
+			}
+		case strings.Contains(low+lower(r.next), "'go get' is no longer supported outside a module"):
+			f.Why = "Since Go 1.18 go get only changes the go.mod of a module, and there is none here; it no longer installs programs."
+			f.Mend = "for a program take go install, with a version; for a dependency go to the directory of your module"
+			drop("go work use")
+			f = installs(f)
 		case strings.Contains(low, "go.work") || strings.Contains(low, "workspace"):
 			drop("go mod init")
 		case strings.Contains(low, "go.mod file not found") || strings.Contains(low, "not in a module") || strings.Contains(low, "cannot find main module"):
 			drop("go work use")
 		}
+	case finding.GoEnvMalformed:
+		if strings.Contains(r.Line, "invalid GOTOOLCHAIN") {
+			f.Why = "GOTOOLCHAIN names no toolchain, and without one no go command runs, go env neither."
+			f.Mend = "give it a value that is one: auto, local, path, or a release such as go1.26.0; a variable outranks what go env -w wrote"
+			drop("go env")
+			f.Fix = append([]string{finding.Setting(place, "GOTOOLCHAIN", "auto")}, f.Fix...)
+		}
+	case finding.SourceWrongAnswer:
+		if strings.Contains(lower(r.Line), "server gave http response to https client") {
+			f.Why = "It speaks plain http at that address and port, where GOPROXY says https."
+			f.Mend = "write http:// for it in GOPROXY, or the port at which it has TLS"
+			drop("go env -w")
+			drop("export ")
+		}
+	case finding.SourceTLSHostname:
+		if strings.Contains(r.Line, "doesn't contain any IP SANs") {
+			f.Why = "It was asked by its IP address, and its certificate is made out to names only."
+			f.Mend = "write the name that the certificate has in place of the address; or have a certificate made that has the address too"
+			drop("getent")
+			drop("Resolve-DnsName")
+		}
+	case finding.UnknownRevision:
+		if strings.Contains(lower(r.Line), ": retracted by module author") {
+			f.Title = "the version has been retracted by its author"
+			f.Why = "It is there and can be had; its author advises against it. The go command warns, and goes on."
+			f.Mend = "take another version"
+		}
 	case finding.PackageNotFound:
+		if strings.Contains(lower(r.Line), "is relative, but relative import") {
+			f.Why = "In a module a package is not imported by ./ or ../ but by the path of its module and its directory."
+			f.Mend, f.Fix = "put the path of your module, which this prints, in place of the dots", []string{"go list -m"}
+		}
 		if notInStd.MatchString(r.Line) {
 			f.Why = "Its path begins with no host name, so the go command looks for it in the standard library, and nowhere else."
 			f.Mend, f.Fix = "a package of your own is imported by the path of your module, which this prints, and its directory", []string{"go list -m"}
+		}
+	case finding.ReplaceProblem:
+		if strings.Contains(lower(r.Line), "more replace directives") {
+			f.Title = "a module with replace lines cannot be installed by its version"
+			f.Why = "Replace lines hold only in the module that is built. With go install and a version, that is none, so it refuses."
+			f.Mend = "fetch the repository, and run go install without a version in it"
+			drop("-dropreplace")
+		}
+	case finding.VCSRepoNotFound, finding.VCSRejected:
+		// The repository is known even where the module is not.
+		if repo, ok := strings.CutPrefix(urls.FindString(r.Line+" "+r.next), "https://"); ok && r.Module == "" {
+			f = f.With(finding.StandInModule, repo)
 		}
 	case finding.GoModParse:
 		if queried.MatchString(r.Line) {
@@ -116,6 +200,15 @@ func (r Result) suit(f finding.Finding) finding.Finding {
 		if m := full.FindStringSubmatch(r.Line); m != nil {
 			f = f.With(finding.StandInDir, m[1][:max(1, strings.LastIndexByte(m[1], '/'))])
 		}
+	}
+	return f
+}
+
+// installs is f with go install in place of go mod init.
+func installs(f finding.Finding) finding.Finding {
+	f.Fix = slices.Clone(f.Fix)
+	for i, cmd := range f.Fix {
+		f.Fix[i] = strings.ReplaceAll(cmd, "go mod init example.com/app", "go install "+finding.StandInModule+"@latest")
 	}
 	return f
 }

@@ -92,3 +92,76 @@ func TestWhatSluiceSaysItselfIsNotWhyACommandFailed(t *testing.T) {
 		}
 	}
 }
+
+// What a fix says must be done with what the text is about, and not undo or repeat it.
+func TestAFixIsForWhatTheTextIsAbout(t *testing.T) {
+	const ambiguous = "main.go:5:2: ambiguous import: found package cloud.example.com/go/compute/metadata in multiple modules:\n"
+	for _, c := range []struct {
+		name, log string
+		place     finding.Place
+		has       string
+		lacks     string // a word of the commands
+		says      string // a word of the title, the reason or the sentence that mends
+	}{
+		{"the outer module lags", ambiguous +
+			"\tcloud.example.com/go v0.65.0 (/root/go/pkg/mod/cloud.example.com/go@v0.65.0/compute/metadata)\n\tcloud.example.com/go/compute/metadata v0.2.0 (/root/go/pkg/mod/x)\n",
+			finding.Terminal, "go get cloud.example.com/go@latest", "metadata", "lags behind"},
+		{"in whatever order", ambiguous +
+			"\tcloud.example.com/go/compute/metadata v0.2.0 (/root/go/pkg/mod/x)\n\tcloud.example.com/go v0.65.0 (/root/go/pkg/mod/y)\n",
+			finding.Dockerfile, "RUN go get cloud.example.com/go@latest", "metadata", "lags behind"},
+		{"the main module cannot be raised", ambiguous +
+			"\tcloud.example.com/go (/src/compute/metadata)\n\tcloud.example.com/go/compute/metadata v0.2.0 (/root/go/pkg/mod/x)\n",
+			finding.Terminal, "go get MODULE@latest", "cloud.example.com", ""},
+		{"the modules are cut off", ambiguous, finding.Terminal, "go get MODULE@latest", "cloud.example.com", ""},
+		{"relative import", "main.go:2:8: \"./foo\" is relative, but relative import paths are not supported in module mode",
+			finding.Terminal, "go list -m", "go mod init", "not imported by ./"},
+		{"go install names the program", "go: 'go install' requires a version when current directory is not in a module\n\tTry 'go install example.com/quote@latest' to install the latest version",
+			finding.Terminal, "go install example.com/quote@latest", "go mod init", "name a version"},
+		{"go install in an image", "#9 0.4 go: 'go install' requires a version when current directory is not in a module\n#9 0.4 \tTry 'go install example.com/quote@latest' to install the latest version",
+			finding.Dockerfile, "RUN go install example.com/quote@latest", "go mod init", "name a version"},
+		{"go get no longer installs", "go: go.mod file not found in current directory or any parent directory.\n\t'go get' is no longer supported outside a module.\n\tTo build and install a command, use 'go install' with a version,\n\tlike 'go install example.com/cmd@latest'",
+			finding.Terminal, "go install MODULE@latest", "go mod init", "for a program"},
+		{"no toolchain, no go env", "go: invalid GOTOOLCHAIN \"foo\"", finding.Terminal, "export GOTOOLCHAIN='auto'", "go env", "GOTOOLCHAIN"},
+		{"no toolchain in PowerShell", "go: invalid GOTOOLCHAIN \"foo\"", finding.PowerShell, "$env:GOTOOLCHAIN = 'auto'", "go env", "GOTOOLCHAIN"},
+		{"another setting", "go: parsing $GOFLAGS: non-flag \"mod=mod\"", finding.Terminal, "go env GOPROXY GOFLAGS GOSUMDB GOPRIVATE GONOSUMDB", "GOTOOLCHAIN", "GOFLAGS"},
+		{"a shared module cache", "go: git.corp.example/a/b@v1.0.0: git init: exit status 128:\n\tfatal: detected dubious ownership in repository at '/go/pkg/mod/cache/vcs/1f0c'",
+			finding.Terminal, "ls -ld $(go env GOMODCACHE GOCACHE)", "buildvcs", "another user"},
+		{"https to a plain http port", "go: corp.example/x@v1.0.0: Get \"https://goproxy.corp.example:8080/corp.example/x/@v/v1.0.0.mod\": http: server gave HTTP response to HTTPS client",
+			finding.Terminal, "go env GOPROXY", "proxy.example.com", "write http://"},
+		{"a certificate asked for by address", "go: corp.example/x@v1.0.0: Get \"https://10.0.0.1/corp.example/x/@v/v1.0.0.mod\": tls: failed to verify certificate: x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs",
+			finding.Terminal, "go env GOPROXY", "getent", "in place of the address"},
+		{"a retracted version is there", "go: warning: github.com/acme/x@v1.0.0: retracted by module author: broken", finding.Terminal, "go list -m -versions github.com/acme/x", "", "retracted by its author"},
+		{"a program with replace lines", "go: example.com/bar@latest (in example.com/bar@v1.0.0):\n\tThe go.mod file for the module providing named packages contains one or\n\tmore replace directives. It must not contain directives that would cause\n\tit to be interpreted differently than if it were the main module.",
+			finding.Terminal, "git clone https://example.com/bar", "dropreplace", "cannot be installed"},
+		{"a repository that is named", "go: example.com/corp/priv@v1.0.0: git ls-remote -q origin: exit status 128:\n\tremote: Repository not found.\n\tfatal: repository 'https://git.example.com/corp/priv/' not found",
+			finding.Terminal, "git ls-remote https://git.example.com/corp/priv/", "MODULE", ""},
+	} {
+		r := Text(c.log)
+		f := r.In(c.place)
+		all := strings.Join(f.Fix, "\n")
+		if !slices.Contains(f.Fix, c.has) || c.lacks != "" && strings.Contains(all, c.lacks) {
+			t.Errorf("%s: %s has the commands %q; they must have %q, and nothing with %q", c.name, f.Code, f.Fix, c.has, c.lacks)
+		}
+		if !strings.Contains(f.Title+"\n"+f.Why+"\n"+f.Mend, c.says) {
+			t.Errorf("%s: %q, %q, %q does not say %q", c.name, f.Title, f.Why, f.Mend, c.says)
+		}
+	}
+}
+
+// The messages that a program has in it did not befall anybody.
+func TestAnExecutableSaysNothing(t *testing.T) {
+	const says = "dial tcp 203.0.113.9:443: connect: connection refused\n"
+	elf := "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x03\x00\x3e\x00\x01\x00\x00\x00" + strings.Repeat("\x40\x00\x00\x00\x06\x00\x05\x00", 60)
+	if r := Text(elf + says); r.Known() {
+		t.Errorf("an executable is %s by line %d", r.Code, r.Number)
+	}
+	for _, head := range []string{
+		strings.Repeat("\x00", 600),                                                                                // a log that was cut while it was written
+		"\x02\x00\x00\x00\x00\x00\x00\x36", "\x01\x00\x00\x00\x00\x00\x00\x03ok\n\x02\x00\x00\x00\x00\x00\x00\x36", // a container's
+		"\x1b[1m\x1b[2K\r\b\b\b\a",
+	} {
+		if r := Text(head + says); r.Code != finding.SourceRefused {
+			t.Errorf("after %q the line is %q", head, r.Code)
+		}
+	}
+}

@@ -42,11 +42,13 @@ type lineReader struct {
 	skipLF  bool     // a CR ended the line before
 	ended   int      // how many lines of the input have ended, by an LF
 	number  int      // of the line that was read last
+	program bool     // it is no text, and has no lines
 }
 
 func newLineReader(r io.Reader) *lineReader {
 	br := bufio.NewReaderSize(r, 64<<10)
-	head, _ := br.Peek(128)
+	first, _ := br.Peek(512)
+	head := first[:min(len(first), 128)]
 	switch {
 	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf")):
 		br.Discard(3)
@@ -68,13 +70,42 @@ func newLineReader(r io.Reader) *lineReader {
 			br = bufio.NewReaderSize(&utf16Reader{r: br, hi: 1}, 64<<10)
 		} else if n > 0 && zeros[0] > n && zeros[1] == 0 {
 			br = bufio.NewReaderSize(&utf16Reader{r: br, hi: 0}, 64<<10)
+		} else if isProgram(first) {
+			return &lineReader{r: br, program: true}
 		}
 	}
 	return &lineReader{r: br}
 }
 
+// isProgram reports whether a file that begins with head is an executable or another file
+// for machines: a quarter of it is characters that no text has. Zeros alone are what a
+// rotated log begins with, and a zero or two to a line are the frames of a container's log.
+func isProgram(head []byte) bool {
+	controls := 0
+	var kinds [' ']bool
+	for _, c := range head {
+		if c < ' ' && !strings.ContainsRune("\t\n\r\f\b\a\x1b", rune(c)) {
+			controls++
+			kinds[c] = c > 2 // those up to 2 are a frame's kind
+		}
+	}
+	n := 0
+	for _, seen := range kinds {
+		if seen {
+			n++
+		}
+	}
+	return controls*4 > len(head) && n >= 3
+}
+
 // next gives the next line, or io.EOF after the last one.
 func (l *lineReader) next() (line, error) {
+	if l.program {
+		if _, err := io.Copy(io.Discard, l.r); err != nil { // who writes it shall be able to end
+			return line{}, err
+		}
+		return line{}, io.EOF
+	}
 	for len(l.pending) == 0 {
 		halved := l.halved
 		raw, whole, err := l.raw()

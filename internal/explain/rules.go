@@ -1170,6 +1170,7 @@ cannot find module for path
 relative import paths are not supported
 relative import not supported
 is relative, but relative import
+is relative, but relative import paths are not supported in module mode
 path is not in the main module
 is a local import path
 cannot use relative path
