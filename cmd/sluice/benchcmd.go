@@ -274,6 +274,9 @@ func (e *env) printBench(rep *bench.Report) error {
 	fmt.Fprintf(&b, "\n%s\n", sentence(rep.Sentence))
 	if rep.Recommended.Command != "" {
 		fmt.Fprintf(&b, "  %s\n", rep.Recommended.Command)
+		if rep.Masked() {
+			b.WriteString("  with its user and password in the place of xxxxx\n")
+		}
 	}
 	_, err := io.WriteString(e.stdout, b.String())
 	return err

@@ -152,7 +152,8 @@ type Report struct {
 	Mirrors     []Measured  `json:"mirrors"` // the best first
 	Recommended Recommended `json:"recommended"`
 
-	use []string // Recommended.Mirrors, with their credentials
+	use    []string // Recommended.Mirrors, with their credentials
+	masked bool     // Recommended.Command has an xxxxx to be filled in
 }
 
 // Use is the GOPROXY list of the mirrors that are recommended, with their credentials;
@@ -167,6 +168,10 @@ func (r *Report) Use() string {
 	}
 	return list
 }
+
+// Masked reports whether the recommended command has xxxxx in the place of credentials
+// that have to be written again.
+func (r *Report) Masked() bool { return r.masked }
 
 // Budget is what may be asked of one mirror.
 type Budget struct {
@@ -265,6 +270,6 @@ type Checked struct {
 type Recommended struct {
 	Mirrors []string `json:"mirrors"` // URLs without credentials, the best first
 	GOPROXY string   `json:"goproxy"` // without credentials; "" if none is recommended
-	Command string   `json:"command"` // that makes it so
+	Command string   `json:"command"` // that makes it so; with xxxxx for credentials of mirrors that are not of the settings
 	Text    string   `json:"text"`    // why, or why none
 }

@@ -583,7 +583,12 @@ func TestPasswordsAreInNothingButWhatIsUsed(t *testing.T) {
 	if text := fmt.Sprintf("%+v", rep.Mirrors) + strings.Join(rep.Recommended.Mirrors, " ") + rep.Recommended.GOPROXY + rep.Recommended.Command + strings.Join(rep.Notes(), " "); strings.Contains(strings.ReplaceAll(text, m.URL, ""), "secret") {
 		t.Error(text)
 	}
-	if rep.Use() != m.URL || rep.Recommended.Command != "sluice use best" {
+	// It was named on the command line, and sluice use best would not measure it.
+	if want := "sluice use '" + rep.Mirrors[0].URL + "'"; rep.Use() != m.URL || rep.Recommended.Command != want || !strings.Contains(want, "//xxxxx@") || !rep.Masked() {
+		t.Errorf("%q, %q", rep.Use(), rep.Recommended.Command)
+	}
+	m.From = FromSettings
+	if rep := s.run(); rep.Use() != m.URL || rep.Recommended.Command != "sluice use best" || rep.Masked() {
 		t.Errorf("%q, %q", rep.Use(), rep.Recommended.Command)
 	}
 }

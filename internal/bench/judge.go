@@ -387,8 +387,16 @@ func (r *Report) recommend(tail string) {
 	if len(rec.Mirrors) == 1 {
 		rec.Command = "sluice use " + rec.Mirrors[0]
 	}
-	if r.Use() != strings.Join(rec.Mirrors, "|") {
-		rec.Command = "sluice use best" // what is printed has no credentials
+	// What is printed has no credentials. Those of the settings sluice use best knows; those
+	// of another mirror have to be written once more.
+	secret := func(m Measured) bool { return m.full != m.URL }
+	foreign := func(m Measured) bool { return secret(m) && m.From != FromSettings }
+	switch {
+	case slices.ContainsFunc(taken, foreign):
+		rec.Command = "sluice use '" + strings.Join(rec.Mirrors, "|") + "'"
+		r.masked = true
+	case slices.ContainsFunc(taken, secret):
+		rec.Command = "sluice use best"
 	}
 }
 
