@@ -593,6 +593,14 @@ func TestPasswordsAreInNothingButWhatIsUsed(t *testing.T) {
 	}
 }
 
+func TestItIsSaidWhyAGoodMirrorFailedAtTimes(t *testing.T) {
+	good := Measured{Name: "a", Verdict: Good, Text: "it works", Requests: 45, Failed: 2, Failures: []Failure{{Code: finding.SourceServerError, Text: "503 Service Unavailable", Count: 2}}}
+	rep := &Report{Mirrors: []Measured{good, {Name: "b", Verdict: Good, Text: "it works", Requests: 45}}}
+	if got, want := strings.Join(rep.Notes(), "\n"), "a: it works; 2 of 45 requests failed: a module source failed on its side (503 Service Unavailable)"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
 func TestADeadEndIsWordedAsWhatItIs(t *testing.T) {
 	s := newScene(t)
 	s.add("a", s.world.Handler())

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/modsluice/sluice/internal/finding"
 )
 
 // Rows is the report as a table, the first row of which is the head.
@@ -66,15 +68,19 @@ func (m *Measured) checked() string {
 	return "-"
 }
 
-// Notes are lines below the table: what each mirror that is not good is like, and what
-// was seen of it.
+// Notes are lines below the table: what each mirror that is not good is like, what was
+// seen of it, and why requests failed, also of a good one.
 func (r *Report) Notes() []string {
 	var lines []string
 	for _, m := range r.Mirrors {
-		if m.Verdict == Good && len(m.Also) == 0 && m.Stopped == "" {
+		if m.Verdict == Good && len(m.Also) == 0 && m.Stopped == "" && m.Failed == 0 {
 			continue
 		}
 		text := m.Name + ": " + m.Text
+		if m.Failed > 0 && m.Verdict != Lossy && m.Verdict != Dead && len(m.Failures) > 0 {
+			f := m.Failures[0]
+			text += fmt.Sprintf("; %d of %d requests failed: %s (%s)", m.Failed, m.Requests, finding.Of(f.Code).Title, f.Text)
+		}
 		if m.Code != "" {
 			text += " (" + string(m.Code) + ")"
 		}
