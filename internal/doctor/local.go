@@ -96,6 +96,7 @@ func (s *Subject) Checks() []Check {
 	setting("patterns", "private patterns", s.patterns)
 	setting("verification", "verification", s.verification)
 	setting("forward", "forward proxy variables", s.forwardVariables)
+	setting("command", "GOFLAGS, GOTOOLCHAIN, GO111MODULE", s.stoppers)
 	setting("goauth", "GOAUTH", s.goauth)
 	setting("noproxy", "exceptions from the forward proxy", s.exceptions)
 	machine("go", "go command", s.goCommand)
@@ -123,7 +124,8 @@ func (s *Subject) Checks() []Check {
 }
 
 // SourceChecks lists those checks that say whether each source answers as a module proxy,
-// whatever the settings say at present. No checksum database is asked.
+// whatever the settings say at present. No checksum database is asked; a source that lacks
+// the module may be asked whether it mirrors one.
 func (s *Subject) SourceChecks() []Check {
 	checks := slices.DeleteFunc(s.supply(), func(c Check) bool {
 		return !strings.HasPrefix(c.ID, "source.") || strings.HasSuffix(c.ID, ".sumdb")
