@@ -223,7 +223,8 @@ func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end fu
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if of, ok := e.rawStdout().(*os.File); ok && isFile && sameFile(of, f) {
+	of, ok := e.rawStdout().(*os.File)
+	if ok && isFile && sameFile(of, f) || !isFile && e.stdout == stderr {
 		return w, w, t.end, nil
 	}
 	return e.rawStdout(), w, t.end, nil

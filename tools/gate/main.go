@@ -41,7 +41,7 @@ func main() {
 	flag.BoolVar(&g.strict, "strict", os.Getenv("SLUICE_STRICT") == "1", "what is skipped is a failure; sets SLUICE_STRICT=1 for the tests")
 	flag.BoolVar(&g.install, "install", rootOnDebian(), "install with apt-get what the end-to-end tests need and this machine lacks; implied for root on Debian")
 	flag.BoolVar(&g.quick, "quick", false, "only format, vet and tests, without the race detector")
-	flag.DurationVar(&g.fuzztime, "fuzztime", 5*time.Second, "how long each fuzz target runs")
+	flag.DurationVar(&g.fuzztime, "fuzztime", 3*time.Second, "how long each fuzz target runs")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "gate: unexpected argument %q; it always judges the whole tree\n", flag.Arg(0))
