@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/modsluice/sluice/internal/finding"
@@ -626,19 +625,6 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 		}
 		return out
 	}
-	if why, whole := s.cutOff(a); why != "" {
-		out := say(finding.SourceNoRoute, "", why)
-		f := *out.Finding
-		if whole {
-			f.Title = "this machine has no network"
-		}
-		f.Mend = "bring the network up, or the VPN that leads there; a container has none with --network none"
-		if s.Place == finding.Terminal {
-			f.Fix = []string{"ip -br addr", "ip route"}
-		}
-		out.Finding = &f
-		return out
-	}
 	var silent, refuse, noTCP []string
 	for i, x := range a.said {
 		switch {
@@ -677,32 +663,6 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 		return out
 	}
 	return nil
-}
-
-// cutOff is why no name server can be reached from this machine, and whether nobody else
-// can be either; "" if that is not it, and a name server is to blame.
-func (s *Subject) cutOff(a *asked) (why string, whole bool) {
-	var far []string
-	for i, server := range a.conf.servers {
-		err := a.said[i].Err
-		if !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EHOSTUNREACH) || server.IsLoopback() {
-			far = nil
-			break
-		}
-		far = append(far, server.String())
-	}
-	if s.Interfaces != nil {
-		all, err := s.Interfaces()
-		up := slices.DeleteFunc(slices.Clone(all), func(i net.Interface) bool { return i.Flags&net.FlagUp == 0 })
-		whole = err == nil && len(up) > 0 && !slices.ContainsFunc(up, func(i net.Interface) bool { return i.Flags&net.FlagLoopback == 0 })
-	}
-	switch {
-	case whole:
-		return "no interface of it is up but the one by which it reaches itself", true
-	case len(far) > 0:
-		return "there is no route to " + strings.Join(far, " and ") + ", which " + s.Names.Conf + " names", false
-	}
-	return "", false
 }
 
 // netdns adds what a go command can do about it that was built to ask the system's
