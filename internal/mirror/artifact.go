@@ -633,13 +633,14 @@ func (m *Mirror) fetchZip(ctx context.Context, req goproxy.Request, f *flight, k
 	}
 }
 
-// companion is the .info or .mod of a zip that is being fetched. Without keep it
-// is that of the store, if it is there.
+// companion is the .info or .mod of a zip that is being fetched, stored by now if
+// it can be. Without keep it is that of the store, if it is there.
 func (m *Mirror) companion(ctx context.Context, req goproxy.Request, keep bool) ([]byte, error) {
 	var res *Result
 	var err error
 	if keep {
 		res, err = m.artifact(ctx, req, Options{})
+		m.settled(ctx, req)
 	} else {
 		res, err = m.stored(ctx, req, false)
 	}

@@ -345,6 +345,7 @@ func established(err error) bool {
 // budgets of the sources.
 type flight struct {
 	done  chan struct{} // closed when small and err are final
+	over  chan struct{} // closed when what can be stored is stored, and nothing goes on
 	start time.Time
 
 	unkept error // why what was fetched is not in the store; of who runs the flight, as it ends
@@ -359,7 +360,7 @@ type flight struct {
 }
 
 func newFlight() *flight {
-	return &flight{done: make(chan struct{}), changed: make(chan struct{}), start: time.Now(), users: 1}
+	return &flight{done: make(chan struct{}), over: make(chan struct{}), changed: make(chan struct{}), start: time.Now(), users: 1}
 }
 
 // join returns the flight for req, starting it with run if there is none. run
@@ -454,6 +455,7 @@ func (f *flight) finish() {
 	default:
 		close(f.done)
 	}
+	close(f.over)
 	f.mu.Lock()
 	if sp := f.spool; f.err != nil && sp != nil && sp.err == nil && !sp.verified {
 		sp.err = f.err
@@ -474,6 +476,21 @@ func (f *flight) leave() {
 	f.mu.Unlock()
 	if sp != nil {
 		sp.p.Abort()
+	}
+}
+
+// settled waits until nothing is being stored for req any more, or ctx is done: an
+// answer is given before the disk has it.
+func (m *Mirror) settled(ctx context.Context, req goproxy.Request) {
+	m.mu.Lock()
+	f := m.flights[req]
+	m.mu.Unlock()
+	if f == nil {
+		return
+	}
+	select {
+	case <-f.over:
+	case <-ctx.Done():
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -456,7 +457,7 @@ func TestAZipThatContradictsItsModIsRefusedUnlessADatabaseStandsForBoth(t *testi
 func TestAStoredZipHasItsCompanions(t *testing.T) {
 	w := modtest.New(t)
 	m := w.Add("whole.test/m", "v1.0.0", nil)
-	st := &ordered{Store: store.NewMem()}
+	st := &ordered{Store: store.NewMem(), zip: make(chan struct{})}
 	r := newRig(t, parts{sources: []upstream.Source{serve(t, w.Handler())}, store: st, sums: sumsOf(t, w.SumDB("sumdb.test"), nil)})
 	r.want(zipOf(m), w.Zip(m))
 	r.Settle()
@@ -468,9 +469,11 @@ func TestAStoredZipHasItsCompanions(t *testing.T) {
 	}
 }
 
-// ordered notes what is committed.
+// ordered notes what is committed. An .info takes its time, or until a zip has
+// overtaken it.
 type ordered struct {
 	store.Store
+	zip   chan struct{}
 	mu    sync.Mutex
 	order []goproxy.Kind
 }
@@ -487,6 +490,15 @@ func (s *ordered) Create(req goproxy.Request) (store.Pending, error) {
 }
 
 func (p *orderedPending) Commit(rec store.Record) (store.Record, error) {
+	switch p.req.Kind {
+	case goproxy.Info:
+		select {
+		case <-p.s.zip:
+		case <-time.After(50 * time.Millisecond):
+		}
+	case goproxy.Zip:
+		defer close(p.s.zip)
+	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	p.s.order = append(p.s.order, p.req.Kind)
