@@ -106,8 +106,8 @@ func goProxyList(goproxy string) (List, error) {
 		kind := HTTP
 		switch base.Scheme {
 		case "http", "https":
-			if base.Hostname() == "" {
-				return nil, fmt.Errorf("our own rule")
+			if base.Hostname() == "" || checkPort(base) != nil {
+				return nil, fmt.Errorf("our own rules")
 			}
 		case "file":
 			kind = File
