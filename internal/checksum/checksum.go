@@ -40,11 +40,13 @@ const (
 	// maxAnswer bounds what a remote may answer: a full data tile is the largest
 	// and far below.
 	maxAnswer = 4 << 20
-	// keptTiles is how many tiles of one remote are remembered, proven or not,
-	// so that concurrent proofs ask for each once: 8 KiB each.
-	keptTiles = 512
-	// keptProven is how many tiles of the newest tree are remembered as proven.
-	keptProven = 512
+	// keptTiles is how many tiles of one remote are remembered at least, proven or
+	// not, so that concurrent proofs ask for each once: 8 KiB each, and twice as
+	// many at most.
+	keptTiles = 256
+	// keptProven is how many tiles of the newest tree are remembered as proven, at
+	// least, and twice as many at most.
+	keptProven = 256
 	// keptHeads is how many signed tree heads are remembered as verified. A
 	// database gives a new one every few minutes at most.
 	keptHeads = 16
@@ -132,7 +134,7 @@ type DB struct {
 
 	heads  map[string]tlog.Tree // by signed tree head: those whose signature is good
 	grown  tlog.Tree            // the tree that proven is of
-	proven map[tlog.Tile][]byte
+	proven recent[tlog.Tile, []byte]
 
 	// Where the cache does not take the tree head, it is kept here, and base is
 	// what the cache has in its place.
@@ -147,7 +149,7 @@ type way struct {
 	supported   bool       // a mirror has said that it supports the database
 	unsupported time.Time  // until when a mirror is held for not supporting it
 	down        time.Time  // until when it is asked after the others
-	asked       map[string]*flight
+	asked       recent[string, *flight]
 	usual       time.Duration // that an answer takes, as a moving average; 0 before the first
 }
 
@@ -552,13 +554,10 @@ func (d *DB) mirrors(ctx context.Context, w *way) error {
 // answered; failures are not remembered.
 func (d *DB) once(ctx context.Context, w *way, path string, f func(context.Context) ([]byte, error)) ([]byte, error) {
 	w.mu.Lock()
-	fl := w.asked[path]
+	fl := w.asked.get(path, keptTiles)
 	if fl == nil {
-		if w.asked == nil || len(w.asked) >= keptTiles {
-			w.asked = map[string]*flight{}
-		}
 		fl = &flight{done: make(chan struct{})}
-		w.asked[path] = fl
+		w.asked.put(path, fl, keptTiles)
 		d.bg.Go(func() {
 			// That its first caller leaves is nothing to the others.
 			ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -567,8 +566,8 @@ func (d *DB) once(ctx context.Context, w *way, path string, f func(context.Conte
 			fl.data, fl.err = f(ctx)
 			if fl.err != nil {
 				w.mu.Lock()
-				if w.asked[path] == fl {
-					delete(w.asked, path)
+				if w.asked.get(path, keptTiles) == fl {
+					w.asked.remove(path)
 				}
 				w.mu.Unlock()
 			}
@@ -588,7 +587,36 @@ func (d *DB) once(ctx context.Context, w *way, path string, f func(context.Conte
 func (w *way) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked = nil
+	w.asked = recent[string, *flight]{}
+}
+
+// A recent remembers the n values at least that were put into it or got last, and
+// twice as many at most. The zero value is empty.
+type recent[K comparable, V any] struct{ young, old map[K]V }
+
+// get is what was put for k; the zero V if that is not remembered.
+func (r *recent[K, V]) get(k K, n int) V {
+	v, ok := r.young[k]
+	if ok {
+		return v
+	}
+	if v, ok = r.old[k]; ok {
+		r.put(k, v, n)
+	}
+	return v
+}
+
+func (r *recent[K, V]) put(k K, v V, n int) {
+	if r.young == nil || len(r.young) >= n {
+		r.young, r.old = map[K]V{}, r.young
+	}
+	delete(r.old, k)
+	r.young[k] = v
+}
+
+func (r *recent[K, V]) remove(k K) {
+	delete(r.young, k)
+	delete(r.old, k)
 }
 
 // prove checks a record that a remote gave, and caches it. It returns the record
@@ -1027,17 +1055,19 @@ func (d *DB) provenTileOf(tree tlog.Tree, t tlog.Tile) []byte {
 	if d.grown != tree {
 		return nil
 	}
-	return d.proven[t]
+	return d.proven.get(t, keptProven)
 }
 
 // provenNow remembers tiles that were proven in tree.
 func (d *DB) provenNow(tree tlog.Tree, tiles map[tlog.Tile][]byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.grown != tree || len(d.proven)+len(tiles) > keptProven {
-		d.grown, d.proven = tree, map[tlog.Tile][]byte{}
+	if d.grown != tree {
+		d.grown, d.proven = tree, recent[tlog.Tile, []byte]{}
 	}
-	maps.Copy(d.proven, tiles)
+	for t, data := range tiles {
+		d.proven.put(t, data, keptProven)
+	}
 }
 
 // flush writes the tiles that were proven to the cache. It reports whether all of them

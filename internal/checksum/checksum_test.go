@@ -505,9 +505,34 @@ func TestConcurrentLookupsAreOneCallAndNobodySpoilsIt(t *testing.T) {
 }
 
 func TestConcurrentProofsAskForATileOnce(t *testing.T) {
+	var near []int
+	for i := range 50 {
+		near = append(near, 14*i)
+	}
+	asksOnce(t, 700, near)
+}
+
+// More tiles than are remembered, of which each is wanted again while the first who
+// wanted it still waits.
+func TestProofsOfManyTilesAskForATileOnce(t *testing.T) {
+	const tiles, later = 700, 20
+	var ids []int
+	for i := range tiles + later {
+		if i < tiles {
+			ids = append(ids, 256*i)
+		}
+		if i >= later {
+			ids = append(ids, 256*(i-later)+1)
+		}
+	}
+	asksOnce(t, 256*tiles, ids)
+}
+
+// asksOnce proves records of a database of a size, in their order and 64 at a time.
+func asksOnce(t *testing.T, size int, ids []int) {
+	l := newLog(t)
+	l.add(mods(0, size)...)
 	synctest.Test(t, func(t *testing.T) {
-		l := newLog(t)
-		l.add(mods(0, 700)...)
 		var mu sync.Mutex
 		seen := map[string]int{}
 		r := &remote{name: "database", h: func(ctx context.Context, path string) ([]byte, error) {
@@ -520,10 +545,19 @@ func TestConcurrentProofsAskForATileOnce(t *testing.T) {
 			return l.get(ctx, path)
 		}}
 		d := open(t, l, newShelf(), r)
+		todo := make(chan int)
 		var wg sync.WaitGroup
-		for i := range 50 {
-			wg.Go(func() { hasSums(t, d, l, mod(14*i)) })
+		for range 64 {
+			wg.Go(func() {
+				for id := range todo {
+					hasSums(t, d, l, mod(id))
+				}
+			})
 		}
+		for _, id := range ids {
+			todo <- id
+		}
+		close(todo)
 		wg.Wait()
 		for path, n := range seen {
 			if n != 1 {

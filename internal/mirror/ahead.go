@@ -325,11 +325,19 @@ func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel 
 	defer sums.Wait()
 	defer stop(context.Canceled)
 	mods := make(chan goproxy.Request)
+	var down sync.Map // names of databases that are out of reach: the files will tell, each
 	for range 2 * parallel {
 		sums.Go(func() {
 			for req := range mods {
-				if _, err := m.want(sctx, m.Route(req.Module.Path), req); errors.Is(err, checksum.ErrUnreachable) {
-					stop(err) // the files will tell, each
+				route := m.Route(req.Module.Path)
+				if route.Sums == nil { // since just now
+					continue
+				}
+				if _, ok := down.Load(route.Sums.Name()); ok {
+					continue
+				}
+				if _, err := m.want(sctx, route, req); errors.Is(err, checksum.ErrUnreachable) {
+					down.Store(route.Sums.Name(), nil)
 				}
 			}
 		})
