@@ -57,6 +57,7 @@ type benchOrder struct {
 	html      string
 	json      bool
 	offline   bool
+	project   bool
 }
 
 func newBench(e *env) *cobra.Command {
@@ -81,6 +82,10 @@ public mirror, so that their names are known there anyway; else, or without a go
 --sample MODULE@VERSION asks for others, --sample go.mod for those of the go.mod all the same.
 Private modules (GOPRIVATE, GONOPROXY, GONOSUMDB) and those that are replaced are never asked for.
 
+With --project it also compares what the go command makes of the module here (go list -m all,
+go mod graph) with what the mirrors have: replace lines that have no effect, modules that go
+round the proxies, and versions in use that a mirror lacks.
+
 Each mirror is asked one thing at a time, in rounds in which all have their turn, and for no
 more than --time and --mb, warming up included. Whoever answers 429 is left alone.
 
@@ -103,6 +108,7 @@ Exit status: 0 there is a mirror to recommend, 1 there is none, 2 misused.`,
 	cmd.MarkFlagFilename("catalogue")
 	f.Var(&benchFile{text: &o.html}, "html", "also write the report as a page")
 	cmd.MarkFlagFilename("html", "html")
+	f.BoolVar(&o.project, "project", false, "also compare the build list of the module here with what the mirrors have")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON; docs/bench.schema.json says what is in it")
 	f.BoolVar(&o.offline, "offline", false, "is refused: mirrors cannot be measured without asking them")
 	for _, name := range []string{"rounds", "time", "mb"} {
@@ -211,6 +217,14 @@ func (e *env) bench(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 	if err != nil {
 		return nil, err
 	}
+	var check bench.Check
+	if o.project {
+		e.say("asking the go command what the build here uses")
+		if check, err = e.buildHere(ctx, o.time); err != nil {
+			return nil, err
+		}
+		check.Public = e.publicAnyway(l, settings) || slices.Contains(o.samples, sampleGoMod)
+	}
 	p := bench.Plan{
 		Candidates: candidates, All: len(o.samples) > 0 && !slices.Contains(o.samples, sampleGoMod), Rounds: o.rounds, Time: o.time, Bytes: int64(o.mb * 1e6), Answer: min(benchAnswer, o.time),
 		Tail: tailOf(underEnvironment(settings).Value), Shuffle: rand.Shuffle, Progress: e.benchProgress(o.rounds),
@@ -222,6 +236,9 @@ func (e *env) bench(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 	}
 	e.say("measuring %s in %s after one to warm up; of each at most %v and %v MB, and one request at a time; %s", count(len(mirrors), "mirror"), count(o.rounds, "round"), o.time, o.mb, about)
 	rep := bench.Run(ctx, p)
+	if o.project {
+		e.compareProject(ctx, l, settings, p, check, rep)
+	}
 	if e.terminal {
 		fmt.Fprint(e.stderr, clearLine)
 	}
@@ -270,6 +287,9 @@ func (e *env) printBench(rep *bench.Report) error {
 	fmt.Fprintf(&b, "\n%s\n", rep.About())
 	for _, line := range rep.Notes() {
 		fmt.Fprintln(&b, line)
+	}
+	if lines := rep.Project.Lines(); len(lines) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", strings.Join(lines, "\n"))
 	}
 	fmt.Fprintf(&b, "\n%s\n", sentence(rep.Sentence))
 	if rep.Recommended.Command != "" {
@@ -439,7 +459,7 @@ func (e *env) completeMirrors(cmd *cobra.Command, file string) []string {
 // candidates are the modules that the mirrors may be asked for, and a sentence about
 // where they are from.
 func (e *env) candidates(l *config.Loaded, settings *goenv.Settings, o benchOrder) (list []bench.Candidate, about string, err error) {
-	secret := func(path string) bool { return l.Private.Match(path) || l.NoProxy.Match(path) || l.NoSumDB.Match(path) }
+	secret := secretTo(l)
 	own := slices.Contains(o.samples, sampleGoMod)
 	var mods []module.Version
 	for _, s := range o.samples {

@@ -151,6 +151,7 @@ type Report struct {
 	Database    Database    `json:"database"`
 	Mirrors     []Measured  `json:"mirrors"` // the best first
 	Recommended Recommended `json:"recommended"`
+	Project     Project     `json:"project"` // of no file unless that was asked for
 
 	use    []string // Recommended.Mirrors, with their credentials
 	masked bool     // Recommended.Command has an xxxxx to be filled in

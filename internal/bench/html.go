@@ -265,7 +265,7 @@ svg text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-
 .grid { stroke: var(--line) } svg .good { fill: var(--good); stroke: var(--good) } svg .mid { fill: var(--mid); stroke: var(--mid) } svg .bad { fill: var(--bad); stroke: var(--bad) }
 circle { fill-opacity: .3; stroke-opacity: .5 } .bar { stroke: none } rect.good, rect.bad { stroke: none } .median { stroke-width: 2.5; stroke: var(--ink) }
 .stage0 { fill: var(--s0) } .stage1 { fill: var(--s1) } .stage2 { fill: var(--s2) } .stage3 { fill: var(--s3) }
-details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer } details ul { margin: .3rem 0; padding-left: 1.2rem } details li, summary { overflow-wrap: anywhere }
+details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer } details ul { margin: .3rem 0; padding-left: 1.2rem } li, summary { overflow-wrap: anywhere }
 </style></head><body>
 <h1>{{capital .Sentence}}</h1>
 <p class="dim">Measured with {{.Program}} at {{.When}} in {{.Took}}{{if eq .Ended "interrupted"}}, and broken off before the end{{end}}. {{capital .About}}.</p>
@@ -283,7 +283,11 @@ details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cur
 {{range .Failures}}<li>{{.Count}} × {{.Text}} (<code>{{.Code}}</code>)</li>{{end}}{{with .Stopped}}<li>not asked to the end: {{.}}</li>{{end}}
 <li>{{size .Bytes}} came in {{number .Seconds}} s of waiting; hashes: {{.Checked.Right}} right, {{.Checked.Wrong}} wrong, {{.Checked.Unchecked}} that nobody knows</li></ul></details>
 {{end}}
-<h2>How it was measured</h2>
+{{with .Project.Lines}}<h2>The build here</h2>
+{{range $i, $line := .}}{{if eq $i 0}}<p>{{$line}}</p>
+<ul>{{else}}<li>{{$line}}</li>
+{{end}}{{end}}</ul>
+{{end}}<h2>How it was measured</h2>
 <p>{{.Budget.Rounds}} rounds in which each mirror had its turn, in an order that chance made, after one that warmed up and does not count; of each mirror at most {{number .Budget.Seconds}} s and {{size .Budget.Bytes}}, one request at a time. A round is a list over a new connection, the .info and .mod of each module, and its zip. What it would take to get 20 small files one after the other and 10 MB is the small download, by which mirrors with the same verdict are ranked. The intervals are those of order statistics for the median, at 95 %; of fewer than six values the least and the greatest.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Modules"><table><tr><th>Module</th><th>Version</th><th>Zip</th><th>Who says what is right</th><th>Newest that any lists</th></tr>
 {{range .Modules}}<tr><td class="name">{{.Module}}</td><td>{{.Version}}</td><td>{{size .Bytes}}{{if eq .Zip "no"}}, not fetched{{end}}</td><td>{{.Truth}}</td><td>{{.Newest}}</td></tr>
