@@ -330,12 +330,13 @@ func TestLookAheadCountsAZipUntilItIsThere(t *testing.T) {
 func TestPrefetchTellsEachFile(t *testing.T) {
 	w := modtest.New(t)
 	small, large := w.Add("pre.test/small", "v1.0.0", nil), w.Big("pre.test/large", "v1.0.0", 2<<20)
+	alone := w.Add("pre.test/alone", "v1.0.0", nil) // whose .mod comes with no zip
 	r := newRig(t, parts{sources: []upstream.Source{serve(t, w.Handler())}})
-	reqs := []goproxy.Request{gomod(small), zipOf(small), zipOf(large), zipOf(module.Version{Path: "pre.test/none", Version: "v1.0.0"})}
+	reqs := []goproxy.Request{gomod(alone), zipOf(small), zipOf(large), zipOf(module.Version{Path: "pre.test/none", Version: "v1.0.0"})}
 	for _, parallel := range []int{0, 1, 9} {
 		told := map[goproxy.Request]mirror.Fetched{}
 		r.Prefetch(t.Context(), reqs, parallel, func(f mirror.Fetched) { told[f.Request] = f })
-		if len(told) != len(reqs) || told[reqs[3]].Err == nil || told[zipOf(large)].Size != int64(len(w.Zip(large))) || told[gomod(small)].Hit != (parallel > 0) {
+		if len(told) != len(reqs) || told[reqs[3]].Err == nil || told[zipOf(large)].Size != int64(len(w.Zip(large))) || told[gomod(alone)].Hit != (parallel > 0) {
 			t.Errorf("%d: %v", parallel, told)
 		}
 		r.Settle()
