@@ -232,7 +232,7 @@ func run(ctx context.Context, e *env, args []string) int {
 
 // say tells the user something that is no result.
 func (e *env) say(format string, args ...any) {
-	fmt.Fprintf(e.stderr, "sluice: %s\n", finding.Redact(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(e.stderr, "sluice: %s\n", finding.Printable(fmt.Sprintf(format, args...)))
 }
 
 func newRoot(e *env) *cobra.Command {

@@ -109,17 +109,17 @@ var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x
 // body holds more.
 const maxDetail = 16 << 10
 
-// cleanLines is s redacted and without what a terminal must not be sent: printable
-// characters and single spaces, no blank line.
+// Printable is s redacted and without what a terminal must not be sent: lines of
+// printable characters and spaces, sixteen kilobytes of them at most.
 //
 // Redaction comes after the invisible characters are gone, as they could hide a
 // secret from it, and before anything is cut, as half a secret looks like none.
-func cleanLines(s string) []string {
+func Printable(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if strings.ContainsRune(s, '\x1b') {
 		s = escapes.ReplaceAllString(s, "")
 	}
-	s = cut(Redact(strings.Map(func(r rune) rune {
+	return cut(Redact(strings.Map(func(r rune) rune {
 		switch {
 		case r == '\r' || r == '\n':
 			return '\n'
@@ -130,8 +130,12 @@ func cleanLines(s string) []string {
 		}
 		return -1
 	}, s)), maxDetail)
+}
+
+// cleanLines is what is printable of s, with single spaces and without blank lines.
+func cleanLines(s string) []string {
 	var lines []string
-	for line := range strings.SplitSeq(s, "\n") {
+	for line := range strings.SplitSeq(Printable(s), "\n") {
 		if line = strings.Join(strings.Fields(line), " "); line != "" {
 			lines = append(lines, line)
 		}
