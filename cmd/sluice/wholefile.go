@@ -12,6 +12,7 @@ import (
 
 	"github.com/modsluice/sluice/internal/bench"
 	"github.com/modsluice/sluice/internal/doctor"
+	"github.com/modsluice/sluice/internal/journal"
 	"github.com/modsluice/sluice/internal/rescue"
 )
 
@@ -106,6 +107,7 @@ type wholeFile struct {
 	e    *env
 	f    *os.File
 	file string // as the user named it
+	real string // where that leads to by symbolic links
 }
 
 // open begins a product, which has to be kept or dropped.
@@ -115,7 +117,10 @@ func (p product) open(e *env, file string) (*wholeFile, error) {
 	}
 	w := &wholeFile{p: p, e: e, file: file}
 	var err error
-	if w.f, err = os.CreateTemp(filepath.Dir(e.inDir(file)), ".sluice-*"); err != nil {
+	if w.real, err = journal.Follow(e.inDir(file)); err != nil {
+		return nil, w.failed(err)
+	}
+	if w.f, err = os.CreateTemp(filepath.Dir(w.real), ".sluice-*"); err != nil {
 		return nil, w.failed(err)
 	}
 	return w, nil
@@ -129,7 +134,7 @@ func (w *wholeFile) keep(err error) error {
 	if err := w.p.check(w.e, w.file); err != nil { // somebody may have made it meanwhile
 		return err
 	}
-	if err := os.Rename(w.f.Name(), w.e.inDir(w.file)); err != nil {
+	if err := os.Rename(w.f.Name(), w.real); err != nil {
 		return w.failed(err)
 	}
 	return nil

@@ -115,7 +115,7 @@ func Plan(name string, mode fs.FileMode, edit func(old []byte, exists bool) ([]b
 		return f, fmt.Errorf("%s is no absolute file name", name)
 	}
 	var err error
-	if f.Real, err = follow(name); err != nil {
+	if f.Real, err = Follow(name); err != nil {
 		return f, err
 	}
 	old, info, err := read(f.Real)
@@ -422,7 +422,7 @@ func (j *Journal) settle() (steps []*Step, last int, err error) {
 
 // is says what keeps the file from holding these bytes, or from not being there.
 func (f File) is(exists bool, want []byte) error {
-	real, err := follow(f.Name)
+	real, err := Follow(f.Name)
 	if err != nil {
 		return err
 	}
@@ -557,8 +557,9 @@ func writeFile(name string, data []byte, mode fs.FileMode) error {
 // maxLinks is how many symbolic links are followed, one after the other.
 const maxLinks = 40
 
-// follow is the file that name leads to by symbolic links, there or not.
-func follow(name string) (string, error) {
+// Follow is the file that name leads to by symbolic links, there or not: whoever replaces
+// a file as a whole has to replace that one, or the link is gone.
+func Follow(name string) (string, error) {
 	for range maxLinks {
 		dir, err := followDir(filepath.Dir(name))
 		if err != nil {
