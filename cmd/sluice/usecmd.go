@@ -165,6 +165,8 @@ type used struct {
 	Effective bool        `json:"effective"` // go commands that are started here see it
 	Sources   []usedProbe `json:"sources"`
 	Warnings  []string    `json:"warnings"`
+
+	kept string // how the same list held before; "" if it was another
 }
 
 // A usedProbe is how a source answered.
@@ -244,6 +246,13 @@ func runUse(ctx context.Context, e *env, cmd *cobra.Command, o useFlags, text st
 				u.Before = v.Redacted()
 			}
 		}
+		switch {
+		case u.GOPROXY == "" || u.GOPROXY != u.Before:
+		case text == useDefault:
+			u.kept = "as it was, since the toolchain has the same"
+		default:
+			u.kept = "as it was by default"
+		}
 	}
 	if o.scope == scopeUser {
 		e.warnOfEnvironment(settings, list, text, &u)
@@ -308,6 +317,9 @@ func wanted(l *config.Loaded, s *goenv.Settings, text string, o useFlags, before
 		return nil, &exitError{status: exitMisuse, err: errors.New(strings.Join(notes, "; ")), hint: "write '" + goenv.Redact(fixed) + "'"}
 	case err != nil:
 		return nil, &exitError{status: exitMisuse, err: err}
+	}
+	if i := slices.IndexFunc(list, func(x goenv.Entry) bool { return strings.ContainsAny(x.URL, " \t;") }); i >= 0 {
+		return nil, &exitError{status: exitMisuse, err: fmt.Errorf("%q has a space or a semicolon in it, and is one source to the go command", list[i].Name()), hint: `separate sources by "," or "|"; write a space of an address as %20, a semicolon as %3B`}
 	}
 	u.Warnings = append(u.Warnings, notes...)
 	return withTail(list, before.Value), nil
@@ -391,7 +403,11 @@ func (e *env) probe(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 			why += " (" + string(p.Code) + ")"
 		}
 		if !o.force {
-			return &exitError{status: exitNo, err: fmt.Errorf("%s; nothing was changed", why), hint: "correct the address, or take it all the same with --force; GOPROXY=" + finding.OneLine(p.Source, 200) + " sluice doctor says more"}
+			more := "; GOPROXY=" + p.Source + " sluice doctor says more"
+			if i := slices.IndexFunc(list, func(x goenv.Entry) bool { return x.Name() == p.Source }); i < 0 || list[i].URL != p.Source || strings.ContainsAny(p.Source, "'\"`$\\ \t&;()<>*?#") {
+				more = "; sluice doctor says more, with GOPROXY set to it" // what is shown has no password, or is read by shells
+			}
+			return &exitError{status: exitNo, err: fmt.Errorf("%s; nothing was changed", why), hint: "correct the address, or take it all the same with --force" + more}
 		}
 		u.Warnings = append(u.Warnings, why)
 	}
@@ -672,6 +688,8 @@ func (e *env) printUsed(u used, o useFlags) error {
 		fmt.Fprintf(&b, "Nothing to do: GOPROXY is %s already (%s).\n", u.GOPROXY, shownName(u.File))
 	case o.envrc:
 		fmt.Fprintf(&b, "%s exports GOPROXY=%s now.\n", shownName(u.File), u.GOPROXY)
+	case u.kept != "":
+		fmt.Fprintf(&b, "GOPROXY is %s now for this user (%s), %s.\n", u.GOPROXY, shownName(u.File), u.kept)
 	default:
 		fmt.Fprintf(&b, "GOPROXY is %s now for this user (%s); it was %s.\n", cmp.Or(u.GOPROXY, "not set"), shownName(u.File), cmp.Or(u.Before, "not set"))
 	}

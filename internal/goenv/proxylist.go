@@ -209,7 +209,11 @@ func CheckProxyList(s string) (notes []string, fixed string) {
 		}
 		switch {
 		case u.Host == "http" || u.Host == "https":
-			notes = append(notes, fmt.Sprintf("%q names a host called %q; a colon is missing after it", e.Name(), u.Host))
+			name := e.Name()
+			if !strings.Contains(s, e.URL) { // the scheme before it is ours
+				name = strings.TrimPrefix(name, "https://")
+			}
+			notes = append(notes, fmt.Sprintf("%q names a host called %q; a colon is missing after it", name, u.Host))
 		case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 			notes = append(notes, fmt.Sprintf("%q has a query or fragment, which the go command keeps behind every path it asks for", e.Name()))
 		case u.User != nil && u.Scheme == "http":
@@ -280,9 +284,9 @@ func proxyTokens(s string) []proxyToken {
 }
 
 func mendProxyList(tokens []proxyToken) string {
-	var b strings.Builder
+	var words []string
+	var bars []bool // any error goes on behind the word
 	var end string
-	var seen []string
 	for _, t := range tokens {
 		switch lower := strings.ToLower(t.text); lower {
 		case "direct", "off":
@@ -303,12 +307,18 @@ func mendProxyList(tokens []proxyToken) string {
 		} else if strings.HasPrefix(t.text, "/") {
 			t.text = "file://" + t.text
 		}
-		if slices.Contains(seen, t.text) {
+		if slices.Contains(words, t.text) {
+			// Who stood before it is followed by what followed it, and is not gone past
+			// at an error at which it would not have been.
+			bars[len(bars)-1] = bars[len(bars)-1] && t.sep == '|'
 			continue
 		}
-		seen = append(seen, t.text)
-		b.WriteString(t.text)
-		if t.sep == '|' {
+		words, bars = append(words, t.text), append(bars, t.sep == '|')
+	}
+	var b strings.Builder
+	for i, w := range words {
+		b.WriteString(w)
+		if bars[i] {
 			b.WriteByte('|')
 		} else {
 			b.WriteByte(',')
