@@ -1,6 +1,14 @@
 package journal
 
-import "golang.org/x/sys/unix"
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
 
 // noAttr says that an attribute is not there any more.
 const noAttr = unix.ENOATTR
+
+// users reports whether an attribute is the user's to set and to lose; keepAttrs says what
+// the others are.
+func users(name string) bool { return !strings.HasPrefix(name, "com.apple.") }

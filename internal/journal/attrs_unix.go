@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,20 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepAttrs gives temp the extended attributes of the file that it replaces, access
-// control lists among them. Those that the system gives by itself may differ.
+// keepAttrs gives temp the extended attributes of the file that it replaces, as far as they
+// are the user's: what somebody has written there, and access control lists, without which
+// the mode would let in whom they keep out. If one of these cannot be given to temp, the file
+// is not replaced. All others a file system or the system gives to each file by itself
+// (labels, the lists of servers such as system.nfs4_acl, which follow the mode, how it is
+// stored): they are kept where that is possible, and else the new file has its own.
 func keepAttrs(temp, of string) error {
 	names, err := listAttrs(of)
 	if err != nil {
 		return err
 	}
+	return carryAttrs(names, temp, of, getAttr, func(file, name string, value []byte) error { return unix.Lsetxattr(file, name, value, 0) })
+}
+
+// carryAttrs is keepAttrs for the attributes of these names.
+func carryAttrs(names []string, temp, of string, get func(file, name string) ([]byte, error), set func(file, name string, value []byte) error) error {
 	for _, name := range names {
-		value, err := getAttr(of, name)
+		value, err := get(of, name)
 		if err == nil {
-			err = unix.Lsetxattr(temp, name, value, 0)
+			// What it has already need not be set, which may not be allowed.
+			if has, herr := get(temp, name); herr == nil && has != nil && bytes.Equal(has, value) {
+				continue
+			}
+			err = set(temp, name, value)
 		}
-		system := strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "com.apple.")
-		if err != nil && !system && !errors.Is(err, noAttr) {
+		if err != nil && users(name) && !errors.Is(err, noAttr) {
 			return fmt.Errorf("its attribute %s would be lost: %w", name, err)
 		}
 	}

@@ -3,8 +3,8 @@
 //
 // A step is one or more files that change together: all of them or none. What they
 // were is on the disk before anything is touched. A file is replaced as a whole (a
-// temporary file, synced and renamed), with its mode, owner and extended attributes; a
-// symbolic link to it stays, and a file that has further names (hard links) is written
+// temporary file, synced and renamed), with its mode, owner and the extended attributes
+// that are the user's; a symbolic link to it stays, and a file that has further names (hard links) is written
 // where it is, so that it keeps them. Who is killed at any point leaves each file as it
 // was or as it was to become (one with further names perhaps in part), and the next
 // step, undo or look settles what was begun. Steps of several processes take turns.
