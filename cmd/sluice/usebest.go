@@ -61,7 +61,7 @@ func (e *env) measureBest(ctx context.Context, l *config.Loaded, settings *goenv
 		return "", context.Cause(ctx)
 	}
 	if rep.Use() == "" {
-		return "", &exitError{status: exitNo, err: fmt.Errorf("%s; nothing was changed", rep.Sentence), hint: "sluice bench says more about each"}
+		return "", &exitError{status: exitNo, err: fmt.Errorf("%s; nothing was changed", rep.Sentence), hint: "sluice bench says more about each; if you know a source that works, name it in the place of best"}
 	}
 	u.Best = rep.Sentence
 	e.say("%s", rep.Sentence)

@@ -27,17 +27,31 @@ var writesEnv = regexp.MustCompile(`^go env -w (')?([A-Z0-9]+)=('?)(.*?)'?$`)
 // setsVariable is a command, or a line of a recipe, that sets a variable: its name.
 var setsVariable = regexp.MustCompile(`^(?:go env -w '?|export |ENV |\$env:|(?:env|variables): \{ )([A-Za-z0-9_]+) ?[=:]`)
 
+// variableOf is the variable that a command sets; "" if it sets none.
+func variableOf(cmd string) string {
+	if strings.Contains(cmd, "sluice use ") {
+		return "GOPROXY"
+	}
+	if m := setsVariable.FindStringSubmatch(cmd); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // beside are the commands of a fix without those that set what a better one sets: pasted
 // after it, they would undo it.
 func beside(better, fix []string) []string {
 	return slices.DeleteFunc(slices.Clone(fix), func(cmd string) bool {
-		m := setsVariable.FindStringSubmatch(cmd)
-		return m != nil && slices.ContainsFunc(better, func(b string) bool {
-			n := setsVariable.FindStringSubmatch(b)
-			return n != nil && n[1] == m[1]
-		})
+		name := variableOf(cmd)
+		return name != "" && slices.ContainsFunc(better, func(b string) bool { return variableOf(b) == name })
 	})
 }
+
+// What takes the best mirrors in a shell whose environment outranks the file.
+const (
+	bestInShell      = `eval "$(sluice use --scope project best)"`
+	bestInPowerShell = "sluice use --scope project --for powershell best | Invoke-Expression"
+)
 
 // here makes commands hold on this machine. An environment variable outranks what go
 // env -w writes, so where there is one, it is what has to change; and root has no need
@@ -51,9 +65,9 @@ func (s *Subject) here(fix []string) []string {
 		if s.Settings.Get("GOPROXY").Layer == goenv.Environ {
 			switch {
 			case cmd == finding.TakeBest && s.Place == finding.Terminal:
-				out[i] = `eval "$(sluice use --scope project best)"`
+				out[i] = bestInShell
 			case cmd == finding.TakeBest && s.Place == finding.PowerShell:
-				out[i] = "sluice use --scope project --for powershell best | Invoke-Expression"
+				out[i] = bestInPowerShell
 			case cmd == finding.TakeDefault:
 				out[i] = s.unset([]string{"GOPROXY"})[0]
 			}

@@ -70,6 +70,11 @@ func TestAFixChangesTheSettingThatIsInForce(t *testing.T) {
 		if got := commands(t, sub, "broken SL-SRC-005"); !slices.Contains(got, tt.want) {
 			t.Errorf("%s, in the environment %v: %q, want %q", tt.place, tt.environ, got, tt.want)
 		}
+		// A shell that evaluates what another command prints goes on if that fails.
+		r := Run(t.Context(), "", sub.Checks(), time.Minute)
+		if told := strings.Contains(r.Findings[0].Fix, "name a source that you know in the place of best"); told != strings.Contains(tt.want, "--scope project") {
+			t.Errorf("%s, in the environment %v: %q", tt.place, tt.environ, r.Findings[0].Fix)
+		}
 		if tt.unset == "" {
 			continue
 		}

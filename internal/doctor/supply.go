@@ -169,6 +169,10 @@ func (s *Subject) mean(state State, code finding.Code, about, text string) Outco
 		f = f.With(finding.StandInVersion, s.Module.Version)
 	}
 	f.Fix = s.here(f.Fix)
+	if slices.Contains(f.Fix, bestInShell) || slices.Contains(f.Fix, bestInPowerShell) {
+		// The shell goes on as if it had worked.
+		f.Mend += "; if no mirror is good from here, that says why and GOPROXY stays as it is: then name a source that you know in the place of best"
+	}
 	return Outcome{State: state, Text: text, Subject: about, Finding: &f}
 }
 
@@ -996,7 +1000,7 @@ func (s *Subject) walk(seen Seen) Outcome {
 func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 	v := s.Settings.Get("GOPROXY")
 	list, err := goenv.ParseProxyList(v.Value)
-	if err != nil || len(list) != len(s.Sources) || v.Redacted() != v.Value || strings.Contains(v.Value, "'") {
+	if err != nil || len(list) != len(s.Sources) || strings.Contains(v.Value, "'") {
 		return nil
 	}
 	for i := range list {
@@ -1008,10 +1012,14 @@ func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 		id := fmt.Sprintf("source.%d", i+1)
 		_, no := seen[id+".answer"].Fact().(lacks)
 		if i > stop && !no && seen[id+".answer"].State == OK && seen[id+".mod"].State == OK && seen[id+".zip"].State == OK {
+			f := &finding.Finding{Entry: finding.Entry{Mend: "let the go command go on to " + s.Sources[i].Entry.Name() + ", which serves modules: a bar goes on at any error, and a comma at 404 and 410 alone"}}
+			if v.Redacted() != v.Value {
+				s.barUnseen(f, v, list, stop, i)
+				return f
+			}
 			for k := range list[stop:i] {
 				list[stop+k].FallBackOnError = true
 			}
-			f := &finding.Finding{Entry: finding.Entry{Mend: "let the go command go on to " + s.Sources[i].Entry.Name() + ", which serves modules: a bar goes on at any error, and a comma at 404 and 410 alone"}}
 			value := list.String()
 			switch v.Layer {
 			case goenv.Environ:
@@ -1024,6 +1032,37 @@ func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 		}
 	}
 	return nil
+}
+
+// barUnseen is the fix of goneRound for a list with a password, which is not to stand in a
+// report: the shell puts bars in place of the commas from the source at stop to that at to.
+func (s *Subject) barUnseen(f *finding.Finding, v goenv.Value, list goenv.List, stop, to int) {
+	f.Mend += "; it has a password, so it is put right without being shown"
+	if s.Place != finding.Terminal || list.String() != v.Value { // else commas cannot be counted
+		f.Mend += fmt.Sprintf(": write a bar for each comma between source %d and source %d", stop+1, to+1)
+		return
+	}
+	before := 0 // commas that stay
+	var bars []string
+	for k, entry := range list[:to] {
+		switch {
+		case entry.FallBackOnError: // a bar
+		case k < stop:
+			before++
+		default: // of those that are left, it is the same one each time
+			bars = append(bars, "s/,/|/")
+		}
+	}
+	if before > 0 {
+		for k := range bars {
+			bars[k] += fmt.Sprint(before + 1)
+		}
+	}
+	set := "go env -w GOPROXY="
+	if v.Layer == goenv.Environ {
+		set = "export GOPROXY="
+	}
+	f.Fix = []string{set + `"$(go env GOPROXY | sed '` + strings.Join(bars, ";") + `')"`}
 }
 
 // rowsOfOthers are the rows of all sources but the one that serves: whatever is the

@@ -166,7 +166,8 @@ func (l *lab) judge(s *scenario, r *result) {
 		return
 	}
 	if e := l.run(goMay, "", "sh", "-c", check); e.status != 0 {
-		r.miss("after the fix, %s fails: %s", check, tail(e.err+e.out))
+		// A shell that evaluates what another command prints goes on where that fails.
+		r.miss("after the fix, %s fails: %s; the fix itself said: %s", check, tail(e.err+e.out), l.told)
 		return
 	}
 	rep := l.doctor(r)

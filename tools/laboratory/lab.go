@@ -83,6 +83,7 @@ type lab struct {
 	stops   []func()          // of what otherTime serves
 	path    string            // PATH as it was
 	undo    func()            // what mends the repository
+	told    string            // the end of what the fix that was pasted last said of itself
 	// What sshd left to be done: the client gets a key, and knows that of the host.
 	sshKey, sshKnown func()
 }
@@ -259,6 +260,7 @@ func (l *lab) paste(commands []string) (unknown []string) {
 	}
 	fmt.Fprintf(&script, "env -0 >%s\n", state)
 	e := l.run(goMay, "", "sh", "-c", script.String())
+	l.told = tail(e.err)
 	data, err := os.ReadFile(state)
 	if err != nil {
 		l.Fatalf("the shell that the fix was pasted into came to no end: %s %s", tail(e.err), err)
