@@ -1,20 +1,25 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +37,7 @@ import (
 	"github.com/modsluice/sluice/internal/modcache"
 	"github.com/modsluice/sluice/internal/origin"
 	"github.com/modsluice/sluice/internal/rescue"
+	"github.com/modsluice/sluice/internal/server"
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
@@ -70,7 +76,8 @@ type emergency struct {
 	rec *rescue.Incident
 
 	real     *goenv.Settings // as they are, not mended
-	mended   []byte          // the go env -w file as it should be; nil if it is well
+	unmended []byte          // the go env -w file as it is, where mended is what it should be
+	mended   []byte          // nil if it is well
 	lasting  []string        // commands that put right in the environment what is mended for the command alone
 	l        *config.Loaded
 	settings goenv.List // the sources that are configured, but for the end of the list
@@ -80,8 +87,12 @@ type emergency struct {
 	bundle   string     // a GOPROXY tree; "" if none is given
 	states   map[string]rescue.Source
 	report   *doctor.Report // nil where nobody was asked
+	warnings []doctor.Found // of the report: what keeps nobody from modules
 	damaged  []module.Version
-	cleaned  bool          // all that was damaged in the module cache is mended
+	cleaned  bool // all that was damaged in the module cache is mended
+	held     bool // the sources that work are in the go env -w file
+	written  bool // and so is what was wrong there
+	help     help
 	took     time.Duration // the command
 	tmp      string        // a directory of ours; "" if not made
 }
@@ -118,6 +129,7 @@ func runRescue(ctx context.Context, e *env, cmd *cobra.Command, o rescueOrder, a
 	if err != nil && outcome == "" {
 		return err // it never began
 	}
+	x.warn()
 	x.rec.End(outcome, sentence, x.took)
 	if err := x.tellEnd(); err != nil {
 		return err
@@ -251,7 +263,7 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 			if err != nil {
 				return &exitError{status: exitNo, err: fmt.Errorf("no temporary file can be written: %w", err)}
 			}
-			x.mended = text
+			x.unmended, x.mended = old, text
 			x.e.environ = with(x.e.environ, "GOENV", name)
 		}
 	}
@@ -268,6 +280,7 @@ func (x *emergency) mendSettings(ctx context.Context) error {
 		about = append(about, x.real.File)
 	}
 	x.malformed(about, x.settingsEvidence())
+	x.help.settings = true
 	x.step(rescue.Mend, start, "read as they were probably meant, for this command alone: %s", strings.Join(told, "; "))
 	return nil
 }
@@ -358,6 +371,7 @@ func (x *emergency) sources(ctx context.Context) error {
 			return err
 		}
 		l.Proxy = nil
+		x.help.settings = true
 		x.malformed([]string{"GOPROXY"}, []string{finding.OneLine(finding.Redact(mistakes.Error()), 500)})
 	}
 	x.l = l
@@ -563,22 +577,35 @@ func (x *emergency) ask(ctx context.Context) error {
 		} else {
 			x.report = second
 			x.addBroken(first.Findings[forward])
+			x.help.beside, x.help.barred = true, true
 			x.step(rescue.Find, time.Now().Add(-time.Duration(second.Took*float64(time.Millisecond))), "the sources are asked without the forward proxy, which nobody can use; the variables that name it are left out for the command")
 		}
 	}
 	x.judge()
 	for _, f := range x.report.Findings {
-		shown := slices.ContainsFunc(f.Rows, func(id string) bool {
-			return strings.HasPrefix(id, "source.") || strings.HasPrefix(id, "sumdb") || id == "machine.cached" || id == "machine.clock"
-		})
-		if f.Severity == finding.Fail || shown {
+		if f.Severity == finding.Fail || slices.ContainsFunc(f.Rows, x.goneRound) {
 			x.addBroken(f)
+			x.help.beside = x.help.beside || slices.ContainsFunc(f.Rows, func(id string) bool { return x.goneRound(id) || strings.HasPrefix(id, "supply.") })
 		} else {
-			x.rec.Left = append(x.rec.Left, rescue.Advice{Code: f.Code, Text: finding.OneLine(f.Title+about(f.About)+"; "+f.Fix, 500), Commands: f.Commands})
+			x.warnings = append(x.warnings, f)
 		}
 	}
 	x.tardy()
+	x.help.barred = x.help.barred || x.report.Verdict == doctor.Broken || x.report.Verdict == doctor.Untold
 	return nil
+}
+
+// goneRound reports whether what a row of doctor shows, be it only a warning, is something
+// that is gone round here: a source that does not serve, a way to the checksum database,
+// what is damaged in the module cache. A source that refuses one list and serves modules is
+// none of that.
+func (x *emergency) goneRound(id string) bool {
+	if rest, ok := strings.CutPrefix(id, "source."); ok && !strings.HasSuffix(id, ".sumdb") {
+		number, _, _ := strings.Cut(rest, ".")
+		n, err := strconv.Atoi(number)
+		return err == nil && n >= 1 && n <= len(x.chain) && x.states[x.chain[n-1].URL].State == rescue.Fails
+	}
+	return strings.HasSuffix(id, ".sumdb") || strings.HasPrefix(id, "sumdb.") || id == "machine.cached"
 }
 
 // stages are the checks on the way to a source, and what it means that one has not ended
@@ -732,7 +759,8 @@ func (x *emergency) clean(ctx context.Context) {
 	var rep rescueReport
 	rep.add(r, time.Since(start))
 	x.cleaned = rep.Mended == len(rep.Damages)
-	text := fmt.Sprintf("%d of %d damaged things in the module cache are mended, %d files fetched", rep.Mended, len(rep.Damages), rep.Fetched)
+	x.help.cache = rep.Mended > 0
+	text := fmt.Sprintf("mended in the module cache: %d of %s, %s fetched", rep.Mended, count(len(rep.Damages), "damaged thing"), count(rep.Fetched, "file"))
 	if err != nil {
 		text += ", then it was broken off"
 	}
@@ -766,7 +794,10 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 	}
 	defer s.end()
 	w := s.world
-	w.requests = sink.request
+	w.requests = func(level slog.Level, l server.Line) {
+		x.help.asked.Add(1)
+		sink.request(level, l)
+	}
 	w.parts.chain.DirectBehind = x.tail == ",direct"
 	since := map[string]time.Time{}
 	for _, name := range w.parts.chain.Names() {
@@ -797,11 +828,13 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 	case len(well) > 0:
 		x.step(rescue.Find, findStart, "modules come from %s, and the store", strings.Join(well, ", "))
 	case len(missing) == 0 && len(wanted) > 0:
-		x.step(rescue.Find, findStart, "no source answers, and the store has all %d files that are needed", len(wanted))
+		x.step(rescue.Find, findStart, "%s, and the store has all that is needed: %s", x.nobody(), count(len(wanted), "file"))
 	case len(missing) == 0:
-		x.step(rescue.Find, findStart, "no source answers; the store and the module cache are left")
+		x.step(rescue.Find, findStart, "%s; the store and the module cache are left", x.nobody())
+	case x.pastProxies():
+		x.step(rescue.Find, findStart, "%s; what the store lacks of the %s that are needed is left to version control: %d", x.nobody(), count(len(wanted), "file"), len(missing))
 	case x.bundle == "" && (x.o.offline || x.definite()):
-		x.step(rescue.Find, findStart, "no source answers, and of %d files that are needed the store lacks %d", len(wanted), len(missing))
+		x.step(rescue.Find, findStart, "%s, and of the %s that are needed the store lacks %d", x.nobody(), count(len(wanted), "file"), len(missing))
 		return x.helpless(missing)
 	default:
 		x.step(rescue.Find, findStart, "no source has answered in %v; they are asked with more patience", hasty.all)
@@ -845,16 +878,58 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 		x.rec.After = rescue.Advise(x.rec.After, finding.CacheDamaged, "then mend the module cache", "sluice rescue --cache --verify")
 		return rescue.Failed, "the command worked, but what is in the module cache is not what it has to be: " + verified, nil
 	}
-	x.advise()
-	if err := x.keep(ctx); err != nil {
+	after, err := x.keep(ctx)
+	if err != nil {
 		e.say("warning: %v", err)
 		x.rec.Left = rescue.Advise(x.rec.Left, "", "the settings could not be written: "+finding.Redact(err.Error()))
 	}
+	x.advise() // what is still to do, so not before something is kept
+	x.rec.After = append(x.rec.After, after...)
+	outcome, sentence := x.worked()
+	return outcome, sentence, nil
+}
+
+// A help is what was done for the command, beside that other sources were asked first.
+type help struct {
+	settings bool         // read as they were meant
+	cache    bool         // mended
+	beside   bool         // a forward proxy was left out, or a way to the checksum database
+	barred   bool         // as far as can be told, the command would have failed without help
+	asked    atomic.Int64 // requests of the command to us
+}
+
+// worked is the outcome of a command that worked. What keeps nobody from it is no reason to
+// claim that it was rescued: a command that asked for nothing needs no source.
+func (x *emergency) worked() (rescue.Outcome, string) {
 	command := finding.OneLine(strings.Join(x.rec.Command, " "), 200)
 	if len(x.rec.Broken) == 0 {
-		return rescue.Well, command + " works, and nothing is broken that the checks can see", nil
+		return rescue.Well, command + " works, and nothing is broken that the checks can see"
 	}
-	return rescue.Rescued, command + " works again, although " + brokenText(x.rec.Broken[0]), nil
+	broken := brokenText(x.rec.Broken[0])
+	needed := x.help.asked.Load() > 0 || x.bundle != "" // which it may ask without us
+	fails := slices.ContainsFunc(x.rec.Sources, func(s rescue.Source) bool { return s.State == rescue.Fails })
+	switch {
+	case x.help.cache, needed && x.help.barred && (fails || x.help.beside || x.help.settings):
+		return rescue.Rescued, command + " works again, although " + broken
+	case x.help.settings, needed && (fails || x.help.beside):
+		return rescue.Rescued, command + " works, although " + broken
+	}
+	return rescue.Well, command + " works, and needed no help; broken is: " + broken
+}
+
+// nobody says why no source gives anything.
+func (x *emergency) nobody() string {
+	switch {
+	case x.o.offline:
+		return "nobody is asked, because of --offline"
+	case len(x.chain) > 0:
+		return "no source answers"
+	case len(x.end) > 0 && x.end[0].Kind == goenv.Off:
+		return "nobody is asked, because GOPROXY is off"
+	case len(x.end) > 0:
+		return "no proxy is named, and version control is the go command's"
+	}
+	return "no source is named that can be asked"
 }
 
 // learn notes how the sources did while the command ran, which is more than the checks
@@ -895,6 +970,7 @@ func (x *emergency) learn(w *world) {
 			}
 		}
 		x.rec.Broken = append(x.rec.Broken, rescue.Broken{Code: code, Title: finding.Of(code).Title, About: []string{s.Name}, Evidence: []string{s.Text}})
+		x.help.barred = true
 		x.step(rescue.Find, time.Now(), "%s was left for another source: %s (%s)", s.Name, s.Text, code)
 	}
 }
@@ -916,6 +992,12 @@ func (x *emergency) bundleAlone() bool {
 	return x.bundle != "" && !slices.ContainsFunc(x.rec.Sources, func(s rescue.Source) bool { return s.From != rescue.Bundle && s.State != rescue.Fails })
 }
 
+// pastProxies reports whether the go command goes on to version control when no proxy
+// gives it anything.
+func (x *emergency) pastProxies() bool {
+	return x.tail == "|direct" || x.tail == ",direct" && len(x.chain) == 0
+}
+
 // definite reports whether all sources fail in a way that patience does not mend.
 func (x *emergency) definite() bool {
 	patience := []finding.Code{"", finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent, finding.SourceReset, finding.SourceServerError, finding.SourceThrottled, finding.SourceTLSHandshake, finding.NameServerSilent}
@@ -935,14 +1017,19 @@ func (x *emergency) helpless(missing []goproxy.Request) (rescue.Outcome, string,
 	if more := len(missing) - maxNamed; more > 0 {
 		files += fmt.Sprintf(" and %d more", more)
 	}
+	lacks := count(len(missing), "module file")
 	if x.o.offline {
 		x.rec.After = rescue.Advise(x.rec.After, "", files+": take them from a copy of the modules (an archive of a module cache, or its directory), or let the sources be asked where there is a network",
 			x.again("--offline --bundle modules.zip"), x.again(""))
-		return rescue.Failed, fmt.Sprintf("nothing here can help offline: the store lacks %d module files", len(missing)), nil
+		return rescue.Failed, fmt.Sprintf("nothing here can help offline: the store lacks %s", lacks), nil
 	}
 	x.rec.After = rescue.Advise(x.rec.After, "", files+": name a source that works with --to, or take them from a copy of the modules (an archive of a module cache, or its directory)",
 		x.again("--bundle modules.zip"))
-	lack := fmt.Sprintf("%d module files are in no source that can be reached, nor in the store", len(missing))
+	is := "are"
+	if len(missing) == 1 {
+		is = "is"
+	}
+	lack := fmt.Sprintf("%s %s in no source that can be reached, nor in the store", lacks, is)
 	if len(x.rec.Broken) == 0 {
 		return rescue.Failed, "nothing here can help: " + lack, nil
 	}
@@ -1066,12 +1153,16 @@ func (x *emergency) verify(ctx context.Context) (string, bool) {
 	bad := slices.DeleteFunc(slices.Clone(r.Damages), func(d modcache.Damage) bool { return d.Module.Path == "" || d.Kind == modcache.Leftover })
 	if len(bad) > 0 {
 		text := finding.OneLine(bad[0].File+": "+bad[0].Text, 300)
-		x.step(rescue.Verify, start, "%d versions were read, and %d things are not as they have to be: %s", r.Versions, len(bad), text)
+		x.step(rescue.Verify, start, "%s read; not as they have to be: %s: %s", count(r.Versions, "version"), count(len(bad), "thing"), text)
 		return text, false
 	}
-	text := fmt.Sprintf("%d versions in the module cache are as go.sum and the checksum database have it", r.Versions-r.Skipped)
+	n, is := r.Versions-r.Skipped, "are"
+	if n == 1 {
+		is = "is"
+	}
+	text := fmt.Sprintf("%s in the module cache %s as go.sum and the checksum database have it", count(n, "version"), is)
 	if r.Skipped > 0 {
-		text += fmt.Sprintf("; %d more were not read again", r.Skipped)
+		text += fmt.Sprintf("; not read again: %d more", r.Skipped)
 	}
 	x.step(rescue.Verify, start, "%s", text)
 	return "", true
@@ -1096,9 +1187,10 @@ func (x *emergency) date(since map[string]time.Time) {
 // advise says what to do about what is broken.
 func (x *emergency) advise() {
 	lasting := slices.Compact(x.lasting)
-	if x.mended != nil && !x.o.keep && !x.o.yes { // else keep writes it
+	if x.mended != nil && !x.written {
 		lasting = append(lasting, "sluice doctor --fix")
 	}
+	lasting, _ = x.undone(lasting)
 	if len(lasting) > 0 {
 		x.rec.After = rescue.Advise(x.rec.After, finding.GoEnvMalformed, "write the settings as they were probably meant, for all commands", lasting...)
 	}
@@ -1106,16 +1198,51 @@ func (x *emergency) advise() {
 		return
 	}
 	for _, f := range x.report.Findings {
-		if x.isBroken(f.Code) && !(f.Code == finding.CacheDamaged && x.cleaned) {
-			x.rec.After = append(x.rec.After, rescue.Advice{Code: f.Code, Text: finding.OneLine(f.Fix+about(f.About), 500), Commands: f.Commands})
+		if !x.isBroken(f.Code) || f.Code == finding.CacheDamaged && x.cleaned {
+			continue
+		}
+		a := rescue.Advice{Code: f.Code, Text: finding.OneLine(f.Fix+about(f.About), 500), Commands: f.Commands}
+		if left, done := x.undone(f.Commands); done {
+			a.Text, a.Commands = finding.OneLine(f.Title+about(f.About), 500), left
+		}
+		if len(a.Commands) > 0 || len(f.Commands) == 0 { // else all is done, and the sentence has the rest
+			x.rec.After = append(x.rec.After, a)
 		}
 	}
 }
 
-// worthKeeping is the list that plain go commands could use, and whether that is another
-// than is set.
-func (x *emergency) worthKeeping() (goenv.List, bool) {
-	var list goenv.List
+// undone are the commands that are still to be typed, and whether one of them is done: once
+// other sources are kept, a line that sets GOPROXY would write over them, and keep --undo
+// from what was there before.
+func (x *emergency) undone(commands []string) (left []string, done bool) {
+	if !x.held {
+		return commands, false
+	}
+	left = slices.DeleteFunc(slices.Clone(commands), setsSources)
+	return left, len(left) < len(commands)
+}
+
+// warn notes what was seen and keeps nobody from modules.
+func (x *emergency) warn() {
+	list := []rescue.Advice{}
+	for _, f := range x.warnings {
+		a := rescue.Advice{Code: f.Code, Text: finding.OneLine("warning: "+f.Title+about(f.About)+"; "+f.Fix, 500), Commands: f.Commands}
+		if left, done := x.undone(f.Commands); done {
+			a.Text, a.Commands = finding.OneLine("warning: "+f.Title+about(f.About), 500), left
+		}
+		list = append(list, a)
+	}
+	x.rec.Left = append(list, x.rec.Left...)
+}
+
+// changesSources is a command, or a line for a shell, that makes GOPROXY another list.
+var changesSources = regexp.MustCompile(`^(?:go env -[wu] ['"]?GOPROXY\b|(?:export|unset) GOPROXY\b|\$env:GOPROXY\b|Remove-Item env:GOPROXY\b|.*\bsluice use )`)
+
+func setsSources(cmd string) bool { return changesSources.MatchString(cmd) }
+
+// worthKeeping is the list that plain go commands could use, and why there is none that is
+// worth to be written; "" if there is.
+func (x *emergency) worthKeeping() (list goenv.List, why string) {
 	for _, entry := range x.chain {
 		s := x.states[entry.URL]
 		if s.From != rescue.Bundle && (s.State == rescue.Answers || s.From == rescue.Settings && s.State == rescue.Lacks) {
@@ -1123,8 +1250,11 @@ func (x *emergency) worthKeeping() (goenv.List, bool) {
 			list = append(list, entry)
 		}
 	}
-	if len(list) == 0 {
-		return nil, false
+	switch {
+	case x.o.offline, len(x.chain) == 0:
+		return nil, x.nobody()
+	case len(list) == 0:
+		return nil, "none of the sources works"
 	}
 	list[len(list)-1].FallBackOnError = false
 	if len(x.end) > 0 {
@@ -1132,68 +1262,69 @@ func (x *emergency) worthKeeping() (goenv.List, bool) {
 		list[len(list)-1].FallBackOnError = x.tail == "|direct"
 		list = append(list, x.end...)
 	}
-	return list, x.mended != nil || x.rec.Sources[0].From == rescue.To || slices.ContainsFunc(x.rec.Sources, func(s rescue.Source) bool { return s.From == rescue.Settings && s.State == rescue.Fails })
+	if x.mended == nil && x.rec.Sources[0].From != rescue.To && !slices.ContainsFunc(x.rec.Sources, func(s rescue.Source) bool { return s.From == rescue.Settings && s.State == rescue.Fails }) {
+		return nil, "the sources of the settings work"
+	}
+	return list, ""
 }
 
-// keep writes the sources that work to the settings, if somebody says so.
-func (x *emergency) keep(ctx context.Context) error {
+// keep writes the sources that work to the settings, if somebody says so, and gives what
+// is to be done then.
+func (x *emergency) keep(ctx context.Context) (then []rescue.Advice, err error) {
 	e := x.e
-	if x.o.offline {
-		return nil
-	}
-	list, worth := x.worthKeeping()
 	asked := x.o.keep || x.o.yes
-	if !worth {
+	list, why := x.worthKeeping()
+	if why != "" {
 		if asked {
-			e.say("nothing is to be kept: what works is not another setting")
+			e.say("nothing is to be kept: %s", why)
 		}
-		return nil
+		return nil, nil
 	}
 	start := time.Now()
 	if !asked {
 		if x.o.json || !e.canAsk() {
-			x.rec.After = rescue.Advise(x.rec.After, "", "to use the sources that work for all go commands until further notice", "sluice rescue --keep")
-			return nil
+			return rescue.Advise(nil, "", "to use the sources that work for all go commands until further notice", "sluice rescue --keep"), nil
 		}
 		ok, err := e.ask(ctx, fmt.Sprintf("GOPROXY=%s works. Write it to your settings?", list.Redacted()), false)
 		if err != nil || !ok {
-			return err
+			return nil, err
 		}
 	}
 	file, err := e.goEnvFile(x.real)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	j, err := e.journal(x.l)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	mended := false
 	f, err := journal.Plan(file, 0o600, func(old []byte, _ bool) ([]byte, error) {
 		text := old
-		if x.mended != nil {
-			if now, err := os.ReadFile(file); err == nil && string(now) == string(old) {
-				text = x.mended
-			}
+		// What somebody has written since it was read is not mended unseen.
+		if mended = x.mended != nil && bytes.Equal(old, x.unmended); mended {
+			text = x.mended
 		}
 		return goenv.EditFile(text, map[string]string{"GOPROXY": list.String()}, nil)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	step, err := j.Do(ctx, byRescue, finding.OneLine("GOPROXY="+list.Redacted(), 300), f)
 	if err != nil {
-		return changeError(ctx, e, err, "")
+		return nil, changeError(ctx, e, err, "")
 	}
-	if step == nil {
-		return nil
+	if x.held = true; step == nil {
+		e.say("nothing is to be kept: %s says so already", shownName(file))
+	} else {
+		x.rec.Kept, x.written = file, mended
+		x.step(rescue.Keep, start, "GOPROXY=%s is written to %s", list.Redacted(), shownName(file))
+		then = rescue.Advise(nil, "", "when the sources are well again, take the setting back", "sluice rescue --undo")
 	}
-	x.rec.Kept = file
-	x.step(rescue.Keep, start, "GOPROXY=%s is written to %s", list.Redacted(), shownName(file))
-	x.rec.After = rescue.Advise(x.rec.After, "", "when the sources are well again, take the setting back", "sluice rescue --undo")
 	if v := x.real.Get("GOPROXY"); v.Layer == goenv.Environ {
-		x.rec.Left = rescue.Advise(x.rec.Left, finding.GoEnvHidden, "GOPROXY is set in the environment, which hides what was written", unsetLine("GOPROXY"))
+		x.rec.Left = rescue.Advise(x.rec.Left, finding.GoEnvHidden, "GOPROXY is set in the environment, which hides what is written in "+shownName(file), unsetLine("GOPROXY"))
 	}
-	return nil
+	return then, nil
 }
 
 // tellEnd writes the record where it is kept, and prints it or what it comes to.

@@ -45,7 +45,7 @@ func newRescue(e *env) *cobra.Command {
 		Use:   "rescue [flags] [-- COMMAND [ARGUMENT...]] | --cache | --undo",
 		Short: "Get a build going that modules do not come for, now",
 		Long: `Rescue is for the moment when modules do not come and a build has to work. Without a
-question in between it finds out what is broken, as sluice doctor does, in 2.5 s at most;
+question in between it finds out what is broken, as sluice doctor does, but in 2.5 s;
 reads settings that are written wrongly as they were meant; mends those of the project's
 versions that are damaged in the module cache, as with --cache; finds which sources work;
 runs COMMAND (go mod download, if none is given) through them as sluice run does; and

@@ -26,7 +26,7 @@ type product struct {
 var (
 	benchPage    = product{"html", "page", []string{bench.PageBegins}}
 	doctorReport = product{"report", "report", []string{doctor.PageBegins, doctor.TextBegins}}
-	rescueRecord = product{"record", "record", []string{rescue.PageBegins, "{\n  \"schema\": \"" + rescue.Schema + `"`}}
+	rescueRecord = product{"record", "record", []string{rescue.PageBegins, rescue.WellPageBegins, "{\n  \"schema\": \"" + rescue.Schema + `"`}}
 )
 
 // check refuses a file that is there and is not an earlier one of the same product, such

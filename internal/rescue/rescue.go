@@ -23,7 +23,7 @@ const Schema = "sluice-rescue/1"
 type Outcome string
 
 const (
-	Well        Outcome = "well"        // nothing was broken, and the command worked
+	Well        Outcome = "well"        // the command worked, and nothing was broken that it needed
 	Rescued     Outcome = "rescued"     // something was, and the command works all the same
 	Failed      Outcome = "not-rescued" // the command does not work, or was not tried
 	Interrupted Outcome = "interrupted"
@@ -142,8 +142,12 @@ func (i *Incident) End(outcome Outcome, sentence string, command time.Duration) 
 	i.OwnMS = max(0, (i.Ended.Sub(i.Began) - command).Milliseconds())
 }
 
-// PageBegins is how each page begins, by which one is known.
-const PageBegins = "# Modules could not be had: "
+// PageBegins is how each page begins, by which one is known; that of what turned out to be
+// no emergency begins as WellPageBegins.
+const (
+	PageBegins     = "# Modules could not be had: "
+	WellPageBegins = "# Modules could be had: "
+)
 
 // WriteMarkdown writes the record as a page.
 func (i *Incident) WriteMarkdown(w io.Writer) error {
@@ -152,7 +156,11 @@ func (i *Incident) WriteMarkdown(w io.Writer) error {
 	plain := strings.NewReplacer("\\", "\\\\", "`", "'", "<", "&lt;", "|", "\\|", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]").Replace
 	code := func(s string) string { return "`" + strings.ReplaceAll(s, "`", "'") + "`" }
 	cell := func(s string) string { return strings.ReplaceAll(code(s), "|", "\\|") }
-	fmt.Fprintf(&b, PageBegins+"%s\n\n%s\n\n", i.Began.Format("2006-01-02 15:04 UTC"), plain(i.Sentence))
+	title := PageBegins
+	if i.Outcome == Well || i.Outcome == DryRun && len(i.Broken) == 0 {
+		title = WellPageBegins
+	}
+	fmt.Fprintf(&b, "%s%s\n\n%s\n\n", title, i.Began.Format("2006-01-02 15:04 UTC"), plain(i.Sentence))
 	fmt.Fprintf(&b, "| | |\n|---|---|\n| Outcome | %s |\n| Began | %s |\n| Ended | %s |\n| Took | %.1f s, %.1f s of it without the command |\n| Where | %s |\n| Command | %s |\n",
 		i.Outcome, stamp(i.Began), stamp(i.Ended), i.Ended.Sub(i.Began).Seconds(), float64(i.OwnMS)/1000, cell(i.Dir), cell(strings.Join(i.Command, " ")))
 	if i.Status >= 0 {

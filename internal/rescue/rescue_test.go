@@ -116,3 +116,24 @@ func TestAPageShowsWhatServersSayAsText(t *testing.T) {
 		}
 	}
 }
+
+func TestAPageSaysThatModulesCouldNotBeHadOnlyWhereThatWasSo(t *testing.T) {
+	for _, x := range []struct {
+		outcome Outcome
+		broken  bool
+		begins  string
+	}{
+		{Rescued, true, PageBegins}, {Failed, true, PageBegins}, {Failed, false, PageBegins}, {Interrupted, true, PageBegins}, {DryRun, true, PageBegins},
+		{Well, false, WellPageBegins}, {Well, true, WellPageBegins}, {DryRun, false, WellPageBegins},
+	} {
+		i := New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "/home/dev/app", []string{"go", "build"})
+		if x.broken {
+			i.Broken = []Broken{{Code: "SL-SRC-005", Title: "a source fails"}}
+		}
+		i.End(x.outcome, "that is how it ended", time.Second)
+		var b strings.Builder
+		if err := i.WriteMarkdown(&b); err != nil || !strings.HasPrefix(b.String(), x.begins+"2026-01-02 03:04 UTC\n") {
+			t.Errorf("%s, broken %v: the page begins as\n%.80s", x.outcome, x.broken, b.String())
+		}
+	}
+}
