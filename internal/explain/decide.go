@@ -257,7 +257,8 @@ func within(path, mod string) bool {
 // some 0.1 ms each; past it only what the go command itself printed.
 const maxLooked = 256
 
-// shape is the same for lines that differ in their digits only.
+// shape is the same for lines that differ in their digits only, but for the digits of
+// whom a connection was to be made to: two ports of one machine are two services.
 func shape(low string) uint64 {
 	h := uint64(14695981039346656037) // FNV-1a
 	for i := range len(low) {
@@ -265,8 +266,21 @@ func shape(low string) uint64 {
 			h = (h ^ uint64(c)) * 1099511628211
 		}
 	}
+	if strings.Contains(low, "dial") || strings.Contains(low, "connect") {
+		for _, at := range peers.FindAllStringIndex(low, -1) {
+			if strings.HasPrefix(low[at[1]:], "->") {
+				continue // our own end, whose port is another each time
+			}
+			for _, c := range []byte(low[at[0]:at[1]]) {
+				h = (h ^ uint64(c)) * 1099511628211
+			}
+		}
+	}
 	return h
 }
+
+// peers are addresses with a port, and the port that curl and ssh name.
+var peers = regexp.MustCompile(`(?:\[[0-9a-f:.%a-z]+\]|\d+\.\d+\.\d+\.\d+|[a-z][a-z0-9.-]*):\d{1,5}\b|\bport \d{1,5}\b`)
 
 // ourOwn reports whether the go command printed the line about a module.
 func ourOwn(low string) bool {
@@ -333,6 +347,14 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 		best.next = bare(t.lines[i+1].text)
 	}
 	body = -1
+	if n := strings.Index(l.low, " server response:"); n > 0 {
+		// What follows are a server's own words, also where they were put on the same line.
+		if head := (line{text: l.text[:n], low: l.low[:n]}); statusLine(head) {
+			l = head
+		}
+	}
+	// A toolchain that is in the module cache is where a standard library lies.
+	l.low = strings.ReplaceAll(l.low, "/mod/golang.org/toolchain@", "/mod/golang.org/toolchain-")
 	warning := warns(l.low)
 	position, status := false, false
 	for _, h := range hits {
@@ -362,12 +384,19 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 			best.code, best.end, best.weight, best.size = r.code, end, r.weight, r.glob.size()
 		}
 	}
-	if best.weight == none {
-		switch {
-		case position:
-			best.code, best.weight, best.placed = finding.NotModules, vague, true
-		case reasonPhrase.MatchString(l.text):
+	reason := reasonPhrase.FindStringSubmatch(l.text)
+	switch {
+	case reason != nil && best.weight < telling:
+		// Older versions of Go did not quote the URL: the rules have the phrase as newer ones print it.
+		if code, w := t.bodyCode(`get "https://x": ` + lower(reason[1])); w == telling {
+			best.code, best.weight, best.size, best.end = code, telling, len(reason[1]), len(l.low)
+		} else if best.weight == none {
 			best.code, best.weight, best.confidence = finding.ForwardProxyBroken, telling, finding.Medium
+			return best, body
+		}
+	case best.weight == none:
+		if position {
+			best.code, best.weight, best.placed = finding.NotModules, vague, true
 		}
 		return best, body
 	}
@@ -446,7 +475,7 @@ var positioned = regexp.MustCompile(`^(?:vet: )?(?:[A-Za-z]:)?[^\s:"]+\.go:\d+(?
 
 // reasonPhrase is how Go prints that a forward proxy refused a tunnel, if the
 // phrase is one that nobody has thought of.
-var reasonPhrase = regexp.MustCompile(`(?:Get|Fetching) "?https://[^\s"]+"?: [A-Z][A-Za-z]*(?: [A-Za-z]+){0,4}$`)
+var reasonPhrase = regexp.MustCompile(`(?:Get|Fetching) "?https://[^\s"]+"?: ([A-Z][A-Za-z]*(?: [A-Za-z]+){0,4})\)?$`)
 
 // statusLeads are the words that a status may follow, beside a URL.
 var statusLeads = []string{"status code", "returned error:", "http error", "http status", "error:", " error", "status:", "status"}
@@ -454,8 +483,10 @@ var statusLeads = []string{"status code", "returned error:", "http error", "http
 // statusOf finds the last HTTP status in a line, what it means, and where it ends;
 // refine says what that is by the host it came from.
 func statusOf(l line) (finding.Code, int) {
-	if end := (glob{"reading file:", "no such file or directory"}).end(l.low); end >= 0 {
-		return finding.NotFound, end
+	for _, gone := range []string{"no such file or directory", ": not found"} {
+		if end := (glob{"reading file:", gone}).end(l.low); end >= 0 {
+			return finding.NotFound, end
+		}
 	}
 	s := l.low
 	for i := len(s) - 3; i > 0; i-- {
@@ -479,6 +510,12 @@ func statusOf(l line) (finding.Code, int) {
 		}
 	}
 	return "", 0
+}
+
+// statusLine reports whether the line has an HTTP status.
+func statusLine(l line) bool {
+	code, _ := statusOf(l)
+	return code != ""
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
@@ -812,7 +849,7 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 			c.code = finding.VendorInconsistent
 		}
 		if std := notInStd.FindStringSubmatch(l.text); std != nil {
-			switch path := std[1] + std[2]; {
+			switch path := std[1] + std[2] + std[3]; {
 			case slices.Contains(youngStd, path):
 				c.code = finding.ToolchainTooOld
 			case strings.Contains(l.low, "is not in goroot") && strings.Contains(strings.SplitN(path, "/", 2)[0], "."):
@@ -1000,7 +1037,7 @@ func (t *text) mismatch(i int) finding.Code {
 var dbLine = regexp.MustCompile(`^\s*[\w-]+(?:\.[\w-]+)+(?:/\S*)?:\s+h1:`)
 
 var (
-	notInStd          = regexp.MustCompile(`package (\S+) is not in (?:std|GOROOT)|cannot find package "([^"]+)" in any of`)
+	notInStd          = regexp.MustCompile(`package (\S+) is not in (?:std|GOROOT)|cannot find package "([^"]+)" in any of|malformed module path "([^"]+)": missing dot`)
 	replacedByVersion = regexp.MustCompile(`\(replaced by [^.\s)/]\S*@v`)
 )
 
@@ -1143,6 +1180,13 @@ func unfold(lines []line) []folded {
 // opening is how a message begins, not the rest of one.
 var opening = regexp.MustCompile(`^(?:\t|(?:go|fatal|remote|error|warning|Error|ERROR|make|ssh|curl|verifying|SECURITY|exit|panic|\$|\+|#\d+|\d+\.\d+|\[?\d{4}-\d\d-\d\d)[: \[T]|[^\s:"]+\.go:\d+:|[\w./@-]+@v\d\S*: |#|--- |FAIL|ok |>|\*)`)
 
+// sameStart reports whether two lines begin alike, as those of one logger do, and the
+// rest of a line does not.
+func sameStart(a, b string) bool {
+	const enough = 12
+	return len(a) >= enough && len(b) >= enough && a[:enough] == b[:enough]
+}
+
 // join undoes breaks at width, between words or anywhere. Where that is not sure, a
 // line that looks like the beginning of a message is one.
 func join(lines []line, width int, words, sure bool) (f folded) {
@@ -1152,7 +1196,7 @@ func join(lines []line, width int, words, sure bool) (f folded) {
 			next := lines[i+1].text
 			word, _, _ := strings.Cut(strings.TrimLeft(next, " \t"), " ")
 			size := len([]rune(last))
-			if size < width/3 || word == "" || !sure && (opening.MatchString(next) || len(bare(next)) < len(next)) || strings.HasPrefix(next, "go: ") {
+			if size < width/3 || word == "" || sameStart(last, next) || !sure && (opening.MatchString(next) || len(bare(next)) < len(next)) || strings.HasPrefix(next, "go: ") {
 				break
 			}
 			tail := last[strings.LastIndexByte(last, ' ')+1:]

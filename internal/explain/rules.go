@@ -287,6 +287,7 @@ certificate verification failed
 authority that is not trusted
 sec_e_untrusted_root
 cert_e_untrustedroot
+0x800b0109
 cert_trust_is_untrusted_root
 0x80090325
 certificate signature failure
@@ -329,6 +330,7 @@ peer's certificate has expired
 peer certificate has expired
 sec_e_cert_expired
 cert_e_expired
+0x800b0101
 0x80090328
 not within its validity period
 expired certificate
@@ -353,6 +355,7 @@ hostname mismatch
 sec_e_wrong_principal
 target principal name is incorrect
 cert_e_cn_no_match
+0x800b010f
 0x80090322
 issued certificate's hostname mismatch
 certificate common name
@@ -596,6 +599,7 @@ mismatched version
 	{finding.ProxyOff, `
 module lookup disabled by goproxy=off
 disabled by goproxy=off
+disabled by goprivate/gonoproxy
 ?goproxy=off
 `},
 	// --- checksums
@@ -605,6 +609,7 @@ checksum mismatch
 this download does not match an earlier download recorded in go.sum
 this download does not match the one reported by the checksum server
 hash of * does not match
+resulting module with sum * expected sum
 `},
 	{finding.SumDBInconsistent, `
 misbehaving server
@@ -696,6 +701,7 @@ tf200016
 oauth token
 deploy key is not
 git credential fill' failed
+'git credential fill' provided one for
 fatal: unable to access * error: 401
 e170001
 e175013
@@ -819,7 +825,7 @@ unable to negotiate with
 your public key
 public key authentication failed
 bad owner or permissions on
-enter passphrase for key
+?enter passphrase for key
 ?no such identity
 `},
 	{finding.SSHHostKey, `
@@ -1016,6 +1022,18 @@ $gopath/go.mod exists but should not
 invalid url escape
 invalid userinfo
 gopath entry
+must be an absolute path
+(from $goflags)
+(from %goflags%)
+file url missing
+file url specifies
+file url encodes
+cannot find go env config
+reading go env config
+no key=value arguments
+not supported (can be '', 'mod', 'readonly', or 'vendor')
+error starting gocacheprog
+gocacheprog args
 ^go: invalid go* must be
 gocache is not an absolute path
 build cache is disabled by gocache=off
@@ -1041,6 +1059,7 @@ did not match any file(s) known to git
 ?unknown branch or tag
 bad revision
 ?bad object
+cannot obtain needed
 not a valid object name
 not a commit
 no such tag
@@ -1107,6 +1126,7 @@ so major version must be compatible
 suffix not allowed
 has post-v
 has non-...
+both have ...*module paths
 missing * and ...*go.mod at revision
 must always have a major version suffix
 major version suffixes must be in the form
@@ -1146,6 +1166,8 @@ argument must be a package path
 argument must not be a package in
 argument must be a clean package path
 all arguments must refer to packages in the same module
+all packages must be provided by the same module
+stat *: directory not found
 arguments must be package or module paths
 exists as a file, but
 in the main module, so can't request
@@ -1258,6 +1280,7 @@ go.mod or go.sum is not tidy
 existing contents have changed since last read
 go.mod changed during editing
 is not required in go.mod
+is not in your go.mod file
 may need to run
 ~no module requirement
 ?go.mod needs update
@@ -1283,7 +1306,6 @@ cannot be used when vendoring is enabled
 ?go mod vendor
 ?go work vendor
 cannot find package "." in:*vendor
-is not in your go.mod file
 `},
 	{finding.DependencyConflict, `
 ambiguous import
@@ -1322,6 +1344,7 @@ expecting a go version like
 malformed go.sum
 invalid go version
 missing module declaration
+is missing module path
 no module declaration in go.mod
 repeated module statement
 repeated go statement
@@ -1440,6 +1463,7 @@ cannot find package "* in any of
 working directory is not part of a module
 working directory outside
 cannot determine module path for source directory
+no install location for
 named files must all be in one directory
 is not within module
 main module (* does not contain
@@ -1472,6 +1496,7 @@ cannot find "go1
 golang.org/toolchain@
 no releases found for go
 is a language version but not a toolchain version
+is not a toolchain version
 too many toolchain switches
 invoked to provide
 switching to go >=
@@ -1610,6 +1635,7 @@ not a valid zip file
 zip: checksum error
 zip: unsupported compression
 missing ziphash
+.ziphash: no such file
 unexpected ziphash
 zip has been modified
 dir has been modified
@@ -1653,6 +1679,7 @@ package command-line-arguments is not a main package
 ?cannot run *_test.go files
 ?cannot execute binary file
 ?e: unable to locate
+?e: release file for
 ?go: error obtaining buildid
 ?not a valid win32 application
 ?unexpected fault address
@@ -1713,6 +1740,7 @@ package command-line-arguments is not a main package
 ?killed
 ?no such tool
 ?go: unknown command
+?unknown command
 ?unknown subcommand
 ?flag provided but not defined
 ?exec format error
@@ -1798,6 +1826,19 @@ package command-line-arguments is not a main package
 ?invalid pattern syntax
 ?requires external (cgo) linking
 ?requires exactly one main package
+?source files not allowed when not using cgo
+?source files not supported without cgo
+?invalid flag in #cgo
+?package using cgo has go assembly
+?cannot write multiple packages to
+?no main packages to build
+?already exists and is not an object file
+?already exists and is a directory
+?for flag -
+?-p must be a positive
+?named files must be .go files
+?multiple //go:build
+?invalid //go:debug
 ?-buildmode=
 ?requires cgo
 ?command not found
@@ -1841,6 +1882,7 @@ package command-line-arguments is not a main package
 ?go build * exit status
 ?go: no such tool
 ?tests failed
+?hash mismatch in fixed-output derivation
 `},
 }
 
@@ -1925,6 +1967,7 @@ func allRules() []rule {
 	}
 	add(reasonRule, `get "https://`)
 	add(reasonRule, `fetching https://`)
+	add(reasonRule, `: get https://`) // before Go 1.14
 	add(bodyRule, "server response:")
 	add(positionRule, ".go:")
 	return all
