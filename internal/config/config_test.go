@@ -275,7 +275,7 @@ func TestEachMistakeHasItsSentence(t *testing.T) {
 		{"gosumdb = '" + good + " file:///x'", "asked by http or https"},
 		{"private = ['a.example']", "it must be one string with commas in it"},
 		{"proxy = 'https://a.example https://b.example'", `has a space in it; separate entries by "," or "|"`},
-		{"proxy = 'https//proxy.example.com,direct'", `sluice.toml:1: proxy: "https://https//proxy.example.com" names a host called "https"; a colon is missing after it (did you mean "https://proxy.example.com,direct"?)`},
+		{"proxy = 'https//proxy.example.com,direct'", `sluice.toml:1: proxy: "https//proxy.example.com" names a host called "https"; a colon is missing after it (did you mean "https://proxy.example.com,direct"?)`},
 		{"proxy = 'https://a.example,direct,https://b.example'", `sluice.toml:1: proxy: "https://b.example" stands behind "direct", where the go command stops reading (did you mean "https://a.example,https://b.example,direct"?)`},
 		{"proxy = 'https://a.example;direct'", `sluice.toml:1: proxy: a semicolon after "https://a.example" does not separate entries; write "," or "|" (did you mean "https://a.example,direct"?)`},
 		{"govcs = 'public:gti'", `"gti"`},
