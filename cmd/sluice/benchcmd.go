@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 
 	"github.com/modsluice/sluice/internal/bench"
 	"github.com/modsluice/sluice/internal/checksum"
@@ -66,10 +67,10 @@ func newBench(e *env) *cobra.Command {
 		Use:   "bench [MIRROR...]",
 		Short: "Measure which mirror of modules is good from here",
 		Long: `Bench measures mirrors from where you are: whether each can be reached, how long a small
-file and a large one take, how many requests fail, whether it lacks versions that others
-have, whether its bytes are those of the checksum database, whether it mirrors that
-database, and whether it goes on with a file that broke off. It gives each a verdict, ranks
-them, and says which to use. It changes nothing; sluice use does.
+file and a large one take, how many requests fail, what it never gives, whether it lacks
+versions that others have, whether its bytes are those of the checksum database, whether it
+mirrors that database, and whether it goes on with a file that broke off. It gives each a
+verdict, ranks them, and says which to use. It changes nothing; sluice use does.
 
 Without MIRROR it measures the proxies of your settings, the default of the toolchain, and
 the public mirrors of its catalogue. MIRROR is a URL, a name of the catalogue or of a
@@ -91,7 +92,8 @@ more than --time and --mb, warming up included. Whoever answers 429 is left alon
 
 Ctrl-C ends it; what is known by then is printed.
 
-Exit status: 0 there is a mirror to recommend, 1 there is none, 2 misused.`,
+Exit status: 0 there is a mirror to recommend, 1 there is none, or a page could not be
+written in the end, 2 misused.`,
 		Example: "  sluice bench\n  sluice bench goproxy.cn default https://proxy.example.com\n  sluice bench --html mirrors.html --json\n  sluice bench --sample golang.org/x/net@v0.20.0 --rounds 10",
 		Args:    func(cmd *cobra.Command, args []string) error { return o.check(cmd) },
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -100,9 +102,9 @@ Exit status: 0 there is a mirror to recommend, 1 there is none, 2 misused.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runBench(cmd.Context(), e, cmd, o, args) },
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.rounds, "rounds", 5, "rounds that count, after one that warms up")
+	f.IntVar(&o.rounds, "rounds", 5, "`number` of rounds that count, after one that warms up")
 	f.DurationVar(&o.time, "time", 30*time.Second, "how long all requests to one mirror may take together")
-	f.Float64Var(&o.mb, "mb", 30, "how many megabytes one mirror may be asked for")
+	f.Float64Var(&o.mb, "mb", 30, "how many `megabytes` one mirror may be asked for")
 	f.StringArrayVar(&o.samples, "sample", nil, "MODULE@VERSION to ask for, or go.mod for those of the go.mod here; may be repeated")
 	f.Var(&benchFile{text: &o.catalogue}, "catalogue", "also measure the mirrors of this file")
 	cmd.MarkFlagFilename("catalogue")
@@ -111,11 +113,13 @@ Exit status: 0 there is a mirror to recommend, 1 there is none, 2 misused.`,
 	f.BoolVar(&o.project, "project", false, "also compare the build list of the module here with what the mirrors have")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON; docs/bench.schema.json says what is in it")
 	f.BoolVar(&o.offline, "offline", false, "is refused: mirrors cannot be measured without asking them")
+	f.MarkHidden("offline")
 	for _, name := range []string{"rounds", "time", "mb"} {
 		cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
 	cmd.RegisterFlagCompletionFunc("sample", cobra.FixedCompletions([]string{sampleGoMod + "\tmodules that the go.mod here requires"}, cobra.ShellCompDirectiveNoFileComp))
 	e.configFlags(cmd, nil)
+	showKeys(cmd, "proxy", "private", "noproxy", "nosumdb", "gosumdb", "sources.redirects")
 	return cmd
 }
 
@@ -162,21 +166,43 @@ func (o *benchOrder) check(cmd *cobra.Command) error {
 		if version == "" {
 			return wrong("write MODULE@VERSION, such as "+benchReference[0].String()+", or go.mod", "--sample %s has no version", finding.OneLine(s, 100))
 		}
-		if m := (module.Version{Path: path, Version: version}); !goproxy.IsCanonical(m) {
-			return wrong("write a whole version, such as "+benchReference[0].String(), "--sample %s is no module version", finding.OneLine(s, 100))
+		m := module.Version{Path: path, Version: version}
+		if goproxy.IsCanonical(m) {
+			continue
+		}
+		text, major := finding.OneLine(s, 100), semver.Major(version)
+		_, suffix, ok := module.SplitPathVersion(path)
+		err := module.CheckPath(path)
+		switch {
+		case err != nil:
+			return wrong("write MODULE@VERSION, such as "+benchReference[0].String(), "--sample %s names no module: %w", text, err)
+		case !ok || semver.Canonical(version) != version:
+			return wrong("write a whole version, such as "+benchReference[0].String(), "--sample %s is no module version", text)
+		case suffix == "":
+			return wrong("write "+path+"/"+major+"@"+version+", or a version that begins with v0 or v1", "--sample %s is no module version: the path of a module at %s ends in /%s", text, major, major)
+		default:
+			return wrong("write a version that belongs to the path", "--sample %s is no module version: a module whose path ends in %s has none that begins with %s", text, suffix, major)
 		}
 	}
 	return nil
 }
 
 func runBench(ctx context.Context, e *env, cmd *cobra.Command, o benchOrder, words []string) error {
-	l, _, err := e.loadAnyway(cmd)
+	l, mistakes, err := e.loadAnyway(cmd)
 	if err != nil {
 		return err
+	}
+	for _, m := range mistakes {
+		if m.Key == "proxy" && len(words) == 0 && !strings.HasPrefix(m.Where, "GOPROXY") { // which mirrors reads itself
+			e.say("warning: %v; its mirrors are left out", m)
+		}
 	}
 	var page *wholeFile
 	if o.html != "" { // what cannot be written is found out before, and not after minutes
 		if page, err = benchPage.open(e, o.html); err != nil {
+			if x, ok := errors.AsType[*exitError](err); ok {
+				x.status = exitMisuse // nothing was measured, so nothing is said of mirrors
+			}
 			return err
 		}
 		defer page.drop()
@@ -226,7 +252,7 @@ func (e *env) bench(ctx context.Context, l *config.Loaded, settings *goenv.Setti
 		check.Public = e.publicAnyway(l, settings) || slices.Contains(o.samples, sampleGoMod)
 	}
 	p := bench.Plan{
-		Candidates: candidates, All: len(o.samples) > 0 && !slices.Contains(o.samples, sampleGoMod), Rounds: o.rounds, Time: o.time, Bytes: int64(o.mb * 1e6), Answer: min(benchAnswer, o.time),
+		Candidates: candidates, All: len(o.samples) > 0 && !slices.Contains(o.samples, sampleGoMod), Rounds: o.rounds, Time: o.time, Bytes: int64(o.mb * 1e6), Answer: min(benchAnswer, o.time), Scratch: os.TempDir(),
 		Tail: tailOf(underEnvironment(settings).Value), Shuffle: rand.Shuffle, Progress: e.benchProgress(o.rounds),
 	}
 	end, err := e.connectMirrors(l, settings, mirrors, &p)
@@ -281,17 +307,39 @@ func (e *env) printBench(rep *bench.Report) error {
 		colour := map[bench.Verdict]string{bench.Good: "32", bench.Dead: "31", bench.Lying: "1;31"}[rep.Mirrors[row-1].Verdict]
 		return "\x1b[" + cmp.Or(colour, "33") + "m" + text + "\x1b[0m"
 	}
-	for _, line := range layout(rep.Rows(), e.stdoutColumns(), []int{1, 3, 4}, []int{9, 8, 6, 7, 4}, paint) {
+	rows, width := rep.Rows(), e.stdoutColumns()
+	cut, drop := []int{1, 3, 4}, []int{9, 8, 6, 5, 4, 3, 7} // last whether the bytes are right
+	for _, line := range layout(rows, width, cut, drop, paint) {
 		fmt.Fprintln(&b, line)
 	}
-	fmt.Fprintf(&b, "\n%s\n", rep.About())
+	b.WriteByte('\n')
+	write := func(text string) {
+		for _, line := range fold(text, width) {
+			fmt.Fprintln(&b, line)
+		}
+	}
+	var gone []string
+	_, left := columns(rows, width, cut, drop)
+	for i, out := range left {
+		if out {
+			gone = append(gone, rows[0][i])
+		}
+	}
+	if len(gone) > 0 {
+		write("not shown, for want of room: " + strings.Join(gone, ", ") + "; --html FILE and --json have all")
+	}
+	write(rep.About())
 	for _, line := range rep.Notes() {
-		fmt.Fprintln(&b, line)
+		write(line)
 	}
 	if lines := rep.Project.Lines(); len(lines) > 0 {
-		fmt.Fprintf(&b, "\n%s\n", strings.Join(lines, "\n"))
+		b.WriteByte('\n')
+		for _, line := range lines {
+			write(line)
+		}
 	}
-	fmt.Fprintf(&b, "\n%s\n", sentence(rep.Sentence))
+	b.WriteByte('\n')
+	write(sentence(rep.Sentence))
 	if rep.Recommended.Command != "" {
 		fmt.Fprintf(&b, "  %s\n", rep.Recommended.Command)
 		if rep.Masked() {
@@ -355,9 +403,9 @@ func (e *env) mirrors(l *config.Loaded, settings *goenv.Settings, file string, w
 	}
 	if len(words) == 0 {
 		off := false
-		chain := l.Proxy
-		if l.From["proxy"].Layer == config.GoEnv {
-			chain, _ = goenv.ParseProxyList(settings.Get("GOPROXY").Value)
+		chain, why := settled(l, settings)
+		if why != "" {
+			e.say("warning: %s; its mirrors are left out", why)
 		}
 		for _, entry := range chain {
 			off = off || entry.Kind == goenv.Off && len(chain) == 1
@@ -368,6 +416,9 @@ func (e *env) mirrors(l *config.Loaded, settings *goenv.Settings, file string, w
 		}
 		if off {
 			return nil, &exitError{status: exitMisuse, err: errors.New("GOPROXY=off says that nobody may be asked for modules"), hint: "name the mirrors that are to be measured all the same: sluice bench MIRROR"}
+		}
+		if settings.Default("GOPROXY").Value == "" {
+			e.say("warning: there is no go command here, so the default of the toolchain is left out")
 		}
 		defaults(bench.FromToolchain)
 		for _, m := range listed {
@@ -393,7 +444,10 @@ func (e *env) mirrors(l *config.Loaded, settings *goenv.Settings, file string, w
 			continue
 		}
 		chain, err := goenv.ParseProxyList(word)
+		notes, meant := goenv.MisreadProxyList(word)
 		switch {
+		case err == nil && meant != "" && len(chain) == 1:
+			return nil, &exitError{status: exitMisuse, err: errors.New(strings.Join(notes, "; ")), hint: "write '" + goenv.Redact(meant) + "'"}
 		case err == nil && len(chain) == 1 && chain[0].Kind == goenv.HTTP && strings.ContainsAny(word, ".:/"):
 			add(known{name: hostOf(chain[0].URL), url: chain[0].URL, from: bench.FromNamed})
 		case err == nil && len(chain) > 1:
@@ -490,7 +544,11 @@ func (e *env) candidates(l *config.Loaded, settings *goenv.Settings, o benchOrde
 	case len(o.samples) > 0:
 		about = "the modules of --sample"
 	default:
-		mods, about = benchReference, "a sample of our own, since GOPROXY names no public mirror, and whom you require may be nobody's business (--sample go.mod)"
+		reason := "GOPROXY names no public mirror"
+		if _, why := settled(l, settings); why != "" {
+			reason = "nobody knows whether your GOPROXY is a public mirror"
+		}
+		mods, about = benchReference, "a sample of our own, since "+reason+", and whom you require may be nobody's business (--sample go.mod)"
 	}
 	cache := settings.Get("GOMODCACHE").Value
 	for i, m := range mods {
@@ -512,10 +570,7 @@ func (e *env) candidates(l *config.Loaded, settings *goenv.Settings, o benchOrde
 // publicAnyway reports whether the settings send the names of modules to a public mirror
 // first.
 func (e *env) publicAnyway(l *config.Loaded, settings *goenv.Settings) bool {
-	chain := l.Proxy
-	if l.From["proxy"].Layer == config.GoEnv {
-		chain, _ = goenv.ParseProxyList(settings.Get("GOPROXY").Value)
-	}
+	chain, _ := settled(l, settings)
 	if len(chain) == 0 || chain[0].Kind != goenv.HTTP {
 		return false
 	}
@@ -525,6 +580,34 @@ func (e *env) publicAnyway(l *config.Loaded, settings *goenv.Settings) bool {
 		public = append(public, goenv.Entry{URL: m.URL})
 	}
 	return slices.ContainsFunc(public, func(p goenv.Entry) bool { return config.SourceURL(p.URL) == first })
+}
+
+// settled is the proxy list of the settings: that of the configuration, or else GOPROXY,
+// with a Sluice of this machine where it is named. Where nobody can tell what it is, or
+// what was meant by it, it is empty, and why says so in a sentence without its end.
+func settled(l *config.Loaded, settings *goenv.Settings) (chain goenv.List, why string) {
+	switch l.From["proxy"].Layer {
+	case config.File, config.Environ, config.Flag:
+		return l.Proxy, ""
+	}
+	v := settings.Get("GOPROXY")
+	if v.Value == "" {
+		return nil, "GOPROXY is not set, and there is no go command here that has a default for it"
+	}
+	where := "GOPROXY"
+	if v.Where != "" {
+		where += " (" + v.Where + ")"
+	}
+	notes, meant := goenv.MisreadProxyList(v.Value)
+	chain, err := goenv.ParseProxyList(v.Value)
+	if err == nil && meant == "" {
+		return chain, ""
+	}
+	why = where + " cannot be used: " + strings.Join(notes, "; ")
+	if meant != "" {
+		why += "; write '" + goenv.Redact(meant) + "'"
+	}
+	return nil, why
 }
 
 // requirements are the versions that the nearest go.mod requires and does not replace,
@@ -584,7 +667,7 @@ func (e *env) connectMirrors(l *config.Loaded, settings *goenv.Settings, mirrors
 			named = append(named, upstream.HostPort(u))
 		}
 	}
-	common := upstream.NetConfig{Connect: benchConnect, Timeout: benchAnswer, Proxy: e.forwardProxy(), Named: append(named, l.Sources.Redirects...), UserAgent: "sluice/" + version()}
+	common := upstream.NetConfig{Connect: min(benchConnect, p.Answer), Timeout: p.Answer, Proxy: e.forwardProxy(), Named: append(named, l.Sources.Redirects...), UserAgent: "sluice/" + version()}
 	db := l.GoSumDB
 	sums := func(remotes ...checksum.Remote) (bench.Sums, error) {
 		d, err := checksum.New(checksum.Config{Key: db.Key, Remotes: remotes, Cache: store.NewMem(), Conflict: store.ErrConflict, Timeout: p.Answer})

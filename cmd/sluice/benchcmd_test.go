@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,13 +23,51 @@ func benchSettings(t *testing.T, goproxy, file string) (*env, *config.Loaded, *g
 	if err := os.WriteFile(filepath.Join(root, "go.env"), []byte("GOPROXY=https://proxy.example.com,direct\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	e := &env{environ: []string{"GOROOT=" + root, "GOENV=off", "GOPROXY=" + goproxy}, dir: t.TempDir()}
+	e := &env{environ: []string{"GOROOT=" + root, "GOENV=off", "GOPROXY=" + goproxy}, dir: t.TempDir(), stderr: &strings.Builder{}}
+	return benchSettingsOf(t, e, file)
+}
+
+// benchSettingsOf are the settings of e; mistakes are left to who asks for them.
+func benchSettingsOf(t *testing.T, e *env, file string) (*env, *config.Loaded, *goenv.Settings) {
+	t.Helper()
 	settings := e.goSettings(t.Context())
 	l, err := config.Load(config.Input{Environ: e.environ, Go: settings, CacheDir: t.TempDir(), Path: "sluice.toml", Data: []byte(file)})
-	if err != nil {
+	if _, ok := errors.AsType[config.Errors](err); err != nil && !ok {
 		t.Fatal(err)
 	}
 	return e, l, settings
+}
+
+func TestAMirrorOfTheSettingsIsNotLeftOutWithoutAWord(t *testing.T) {
+	for _, x := range []struct {
+		goproxy    string
+		toolchain  bool
+		said, list string // the first mirrors
+		about      string
+	}{
+		{"https://a.example,direct", true, "", "a.example default", "GOPROXY names no public mirror"},
+		{"https//a.example,direct", true, `GOPROXY (environment) cannot be used: "https//a.example" names a host called "https"; a colon is missing after it; write 'https://a.example,direct'; its mirrors are left out`, "default goproxy.cn", "nobody knows whether"},
+		{"https://bob:hun ter2@a.example:1", true, "GOPROXY (environment) cannot be used: ", "default goproxy.cn", "nobody knows whether"},
+		{"https://a.example,direct", false, "there is no go command here, so the default of the toolchain is left out", "a.example goproxy.cn", "GOPROXY names no public mirror"},
+		{"", false, "GOPROXY is not set, and there is no go command here that has a default for it; its mirrors are left out", "goproxy.cn goproxy.io", "nobody knows whether"},
+	} {
+		e, l, settings := benchSettings(t, x.goproxy, "")
+		if !x.toolchain {
+			e.environ[0] = "PATH=" + t.TempDir()
+			e, l, settings = benchSettingsOf(t, e, "")
+		}
+		list, err := e.mirrors(l, settings, "", nil)
+		if err != nil || len(list) < 2 {
+			t.Fatal(list, err)
+		}
+		said := e.stderr.(*strings.Builder).String()
+		if got := list[0].name + " " + list[1].name; got != x.list || !strings.Contains(said, x.said) || x.said == "" && said != "" || strings.Contains(said, "ter2") {
+			t.Errorf("%s, with a go command %v: %s, and it says %q; want %s and %q", x.goproxy, x.toolchain, got, said, x.list, x.said)
+		}
+		if _, about, err := e.candidates(l, settings, benchOrder{}); err != nil || !strings.Contains(about, x.about) {
+			t.Errorf("%s: %q, %v", x.goproxy, about, err)
+		}
+	}
 }
 
 func TestWhoIsMeasuredIsWhoIsKnownAndNobodyTwice(t *testing.T) {

@@ -125,6 +125,7 @@ Exit status: 0 nothing is broken, or differs, 1 something is or does, 2 misused,
 	cmd.Flags().Var(&doh, "doh", "also ask this resolver for the names of the sources, and compare: https://HOST/PATH or tls://HOST:PORT")
 	m.flags(cmd)
 	e.configFlags(cmd, nil)
+	showKeys(cmd, "proxy", "private", "noproxy", "nosumdb", "gosumdb", "sources.redirects", "data")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if f := cmd.Flag("report"); f.Changed && f.Value.String() == "" {
 			return emptyFlag("report", "the file to write")

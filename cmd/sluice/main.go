@@ -354,6 +354,16 @@ func (f *textsFlag) String() string     { return strings.Join(*f.texts, "; ") }
 func (f *textsFlag) Set(s string) error { *f.texts = append(*f.texts, s); return nil }
 func (f *textsFlag) Type() string       { return f.kind }
 
+// showKeys hides the flags of the configuration keys that a command has no use for; they
+// are taken all the same, as the file may have those keys.
+func showKeys(cmd *cobra.Command, names ...string) {
+	for _, k := range config.Keys() {
+		if f := cmd.Flags().Lookup(k.Flag()); f != nil && !slices.Contains(names, k.Name) {
+			f.Hidden = true
+		}
+	}
+}
+
 // configFlags adds --config and a flag for every configuration key. defaults are
 // those that the command has in place of the key's own.
 func (e *env) configFlags(cmd *cobra.Command, defaults map[string]string) {

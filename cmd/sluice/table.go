@@ -52,13 +52,42 @@ const (
 // shortened somewhat, those of drop left out in turn, and those of cut shortened
 // further.
 func layout(rows [][]string, width int, cut, drop []int, paint ...func(row, col int, text string) string) []string {
-	wide := make([]int, len(rows[0]))
+	wide, gone := columns(rows, width, cut, drop)
+	last := len(wide) - 1
+	for last > 0 && gone[last] {
+		last--
+	}
+	var lines []string
+	for n, r := range rows {
+		var b strings.Builder
+		for i, cell := range r {
+			if gone[i] {
+				continue
+			}
+			cell = shorten(cell, wide[i])
+			pad := strings.Repeat(" ", wide[i]-utf8.RuneCountInString(cell)+columnGap)
+			for _, p := range paint {
+				cell = p(n, i, cell)
+			}
+			b.WriteString(cell)
+			if i < last {
+				b.WriteString(pad)
+			}
+		}
+		lines = append(lines, strings.TrimRight(b.String(), " "))
+	}
+	return lines
+}
+
+// columns are how wide layout makes each column, and which it leaves out.
+func columns(rows [][]string, width int, cut, drop []int) (wide []int, gone []bool) {
+	wide = make([]int, len(rows[0]))
 	for _, r := range rows {
 		for i, cell := range r {
 			wide[i] = max(wide[i], utf8.RuneCountInString(cell))
 		}
 	}
-	gone := make([]bool, len(wide))
+	gone = make([]bool, len(wide))
 	total := func() int {
 		n := -columnGap
 		for i, w := range wide {
@@ -85,30 +114,38 @@ func layout(rows [][]string, width int, cut, drop []int, paint ...func(row, col 
 		}
 		shrink(leastCut)
 	}
-	last := len(wide) - 1
-	for last > 0 && gone[last] {
-		last--
+	return wide, gone
+}
+
+// fold breaks a line at spaces, so that its parts have at most width runes, where its
+// words are not longer; those that follow the first are indented by two more. Width 0 is
+// no limit.
+func fold(line string, width int) []string {
+	text := strings.TrimLeft(line, " ")
+	indent := line[:len(line)-len(text)]
+	if width <= len(indent)+softCut/2 {
+		return []string{line}
 	}
 	var lines []string
-	for n, r := range rows {
-		var b strings.Builder
-		for i, cell := range r {
-			if gone[i] {
-				continue
-			}
-			cell = shorten(cell, wide[i])
-			pad := strings.Repeat(" ", wide[i]-utf8.RuneCountInString(cell)+columnGap)
-			for _, p := range paint {
-				cell = p(n, i, cell)
-			}
-			b.WriteString(cell)
-			if i < last {
-				b.WriteString(pad)
+	for first := true; utf8.RuneCountInString(indent+text) > width; first = false {
+		r := []rune(text)
+		room := width - len(indent)
+		at := room
+		for at > 0 && r[at] != ' ' {
+			at--
+		}
+		if at == 0 { // a word that is too long
+			if at = slices.Index(r[room:], ' ') + room; at < room {
+				break
 			}
 		}
-		lines = append(lines, strings.TrimRight(b.String(), " "))
+		lines = append(lines, indent+string(r[:at]))
+		text = strings.TrimLeft(string(r[at:]), " ")
+		if first {
+			indent += "  "
+		}
 	}
-	return lines
+	return append(lines, indent+text)
 }
 
 // shorten is text with at most n runes; width 0 is no limit.

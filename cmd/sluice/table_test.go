@@ -64,3 +64,41 @@ direct                  -        -                    unknown    -`
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestTheColumnsThatHaveNoRoomAreKnown(t *testing.T) {
+	rows := [][]string{{"name", "long", "short"}, {"a", strings.Repeat("x", 60), "yes"}}
+	for width, want := range map[int]string{0: "", 100: "", 60: "", 30: "long", 8: "long short"} {
+		_, gone := columns(rows, width, []int{1}, []int{1, 2})
+		var names []string
+		for i, g := range gone {
+			if g {
+				names = append(names, rows[0][i])
+			}
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("at %d columns %q have no room, want %q", width, got, want)
+		}
+	}
+}
+
+func TestALongLineIsFoldedAtSpaces(t *testing.T) {
+	for _, x := range []struct {
+		line  string
+		width int
+		want  string
+	}{
+		{"a word and another", 0, "a word and another"},
+		{"a word and another", 18, "a word and another"},
+		{"a word and another of them, and so on", 20, "a word and another|  of them, and so on"},
+		{"  a word and another of them, and so on", 22, "  a word and another|    of them, and so on"},
+		{"see https://a.example/with/a/long/path for all of it", 20, "see|  https://a.example/with/a/long/path|  for all of it"},
+		{"https://a.example/with/a/long/path/alone", 20, "https://a.example/with/a/long/path/alone"},
+		{"größere Wörter zählen nach Zeichen", 20, "größere Wörter|  zählen nach|  Zeichen"},
+		{"", 20, ""},
+		{"a word and another", 3, "a word and another"}, // no room for anything
+	} {
+		if got := strings.Join(fold(x.line, x.width), "|"); got != x.want {
+			t.Errorf("%q at %d: %q, want %q", x.line, x.width, got, x.want)
+		}
+	}
+}

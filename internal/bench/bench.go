@@ -87,6 +87,11 @@ type Plan struct {
 	// the separator before it: ",direct".
 	Tail string
 
+	// Scratch is a directory for temporary files, in which zips lie while they are looked
+	// at, one of each mirror at most; "" or one that takes none: only small zips are
+	// looked into.
+	Scratch string
+
 	Shuffle  func(n int, swap func(i, j int))
 	Progress func(Progress) // nil: nobody is told
 }
@@ -105,8 +110,8 @@ const (
 	Bare    Verdict = "no-sumdb" // it does not mirror the checksum database
 	NoRange Verdict = "no-range" // it does not go on with a file that broke off
 	Slow    Verdict = "slow"
-	Stale   Verdict = "stale"   // it lacks versions that others have
-	Lossy   Verdict = "lossy"   // some requests fail
+	Stale   Verdict = "stale"   // it lacks versions that others have, or never gives them
+	Lossy   Verdict = "lossy"   // requests fail at times
 	Unknown Verdict = "unknown" // too little was measured
 	Dead    Verdict = "dead"    // nothing came
 	Lying   Verdict = "lying"   // other bytes than those that belong there
@@ -144,6 +149,7 @@ type Report struct {
 	Schema      string      `json:"schema"`
 	Sentence    string      `json:"sentence"` // the result in one sentence
 	Ended       string      `json:"ended"`    // complete, interrupted
+	Rounds      int         `json:"rounds"`   // that count, in which all mirrors had their turn
 	Began       time.Time   `json:"began"`
 	TookMS      int64       `json:"took_ms"`
 	Budget      Budget      `json:"budget"`
@@ -176,7 +182,7 @@ func (r *Report) Masked() bool { return r.masked }
 
 // Budget is what may be asked of one mirror.
 type Budget struct {
-	Rounds   int     `json:"rounds"`
+	Rounds   int     `json:"rounds"` // that were to be made
 	Seconds  float64 `json:"seconds"`
 	Bytes    int64   `json:"bytes"`
 	Parallel int     `json:"parallel"` // requests at once
@@ -190,6 +196,8 @@ type Sampled struct {
 	Zip     string `json:"zip"`    // yes if the zip was fetched; no if it is too large for the budget
 	Truth   string `json:"truth"`  // who says what the right bytes are: database, majority, nobody
 	Newest  string `json:"newest"` // version that any of the mirrors lists; "" if none lists any
+
+	often int // in how many of the rounds that count the zip is fetched
 }
 
 // Database is the checksum database as it is from here.
@@ -212,9 +220,13 @@ type Measured struct {
 	Code     finding.Code `json:"code"` // of what fails; "" if nothing does
 	Evidence []string     `json:"evidence"`
 
-	Requests int       `json:"requests"` // of the rounds that count
+	// Requests are those of the rounds that count, or where they brought too little for a
+	// verdict, all.
+	Requests int       `json:"requests"`
 	Failed   int       `json:"failed"`
-	Failures []Failure `json:"failures"` // also those of warming up; most frequent first
+	Lost     int       `json:"lost"`     // of the failed ones, those that succeeded at other times: all but the gaps
+	Failures []Failure `json:"failures"` // all, also those of warming up; most frequent first
+	Gaps     []Gap     `json:"gaps"`     // what never came, from a mirror that serves other things
 
 	Latency    Figure  `json:"latency_ms"`    // of a small file over a connection that is there
 	Throughput Figure  `json:"mb_per_second"` // of the largest zip of the sample
@@ -229,7 +241,9 @@ type Measured struct {
 	Seconds    float64 `json:"seconds"`       // that requests took, warming up included
 	Stopped    string  `json:"stopped"`       // why it was not asked to the end; "" if it was
 
-	full string // URL with its credentials
+	full   string    // URL with its credentials
+	losses []Failure // the kinds of Lost, or of all failures of a dead one; most frequent first
+	only   bool      // a dead one gives lists
 }
 
 // A Failure is one way in which requests failed.
@@ -237,6 +251,14 @@ type Failure struct {
 	Code  finding.Code `json:"code"`
 	Text  string       `json:"text"` // of the first
 	Count int          `json:"count"`
+}
+
+// A Gap is a list or file that a mirror never gave, and always failed at in the same way.
+type Gap struct {
+	File  string       `json:"file"`
+	Code  finding.Code `json:"code"`
+	Text  string       `json:"text"` // of the first failure
+	Tries int          `json:"tries"`
 }
 
 // Stages are the steps to a first answer, in milliseconds.

@@ -65,7 +65,7 @@ func newSceneOver(t *testing.T, pipes bool) *scene {
 		Candidates: []Candidate{{Module: module.Version{Path: "example.com/middle", Version: "v1.1.0"}}, {Module: module.Version{Path: "example.com/large", Version: "v1.0.0"}},
 			{Module: module.Version{Path: "example.com/small", Version: "v1.1.0"}}},
 		Rounds: 3, Time: 20 * time.Second, Bytes: 8 << 20, Answer: 5 * time.Second,
-		Database: "sum.example.com", Tail: ",direct", Shuffle: rand.Shuffle,
+		Database: "sum.example.com", Tail: ",direct", Scratch: t.TempDir(), Shuffle: rand.Shuffle,
 	}
 	s.plan.Direct = s.sums(remote{s.source(base, over), "", false})
 	s.plan.Sums = s.plan.Direct
@@ -108,9 +108,14 @@ func (s *scene) add(name string, h http.Handler) *modtest.Server {
 		srv = modtest.Serve(s.t, h)
 		base = srv.URL
 	}
+	s.addAt(name, base, over)
+	return srv
+}
+
+// addAt adds the mirror at base.
+func (s *scene) addAt(name, base string, over http.RoundTripper) {
 	src := s.source(base, over)
 	s.plan.Mirrors = append(s.plan.Mirrors, Mirror{Name: name, URL: base, From: FromNamed, Source: src, Idle: func() {}, Sums: s.sums(remote{src, "sumdb/sum.example.com", true})})
-	return srv
 }
 
 // faulty is the world behind a fault.
@@ -158,11 +163,19 @@ func inBubble(t *testing.T, name string, do func(*testing.T)) {
 
 // every makes every n'th request meet one of the faults, in turn.
 func every(t *testing.T, n int64, names ...string) func(*http.Request) (faults.Fault, bool) {
+	pick, err := everyNth(n, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pick
+}
+
+func everyNth(n int64, names []string) (func(*http.Request) (faults.Fault, bool), error) {
 	var list []faults.Fault
 	for _, name := range names {
 		f, err := faults.Parse(name)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		list = append(list, f)
 	}
@@ -170,57 +183,74 @@ func every(t *testing.T, n int64, names ...string) func(*http.Request) (faults.F
 	return func(r *http.Request) (faults.Fault, bool) {
 		i := seen.Add(1)
 		return list[int(i/n)%len(list)], i%n == 0
+	}, nil
+}
+
+// Ways to lie, to be dead, to lag and to lose. A mirror that is killed is dead only where
+// it is a process.
+var (
+	lies   = []string{"flip", "wrong-mod", "bad-crc", "other-module=example.com/small@v1.0.0", "zip:noise"}
+	deaths = []string{"reset", "html", "404", "503", "garbage", killed}
+	stales = []string{"stale", "stale=2"}
+	losses = [][]string{{"503", "zip:cut"}, {"reset=50%"}, {"502", "empty"}, {"html"}}
+)
+
+// killed is the death of a process.
+const killed = "killed"
+
+// ranking are six mirrors by what is the matter with them, the best first.
+var ranking = []string{"good", "slow", "stale", "lossy", "dead", "lying"}
+
+// runsOf is how often the ranking is measured: n times, or 20 times with SLUICE_E2E_FULL.
+func runsOf(n int) int {
+	if os.Getenv("SLUICE_E2E_FULL") != "" {
+		return 20
+	}
+	return n
+}
+
+// judged fails the test unless ranking, verdicts and recommendation are right.
+func judged(t *testing.T, rep *Report) {
+	t.Helper()
+	var got []string
+	for _, m := range rep.Mirrors {
+		got = append(got, m.Name)
+		if string(m.Verdict) != m.Name {
+			t.Errorf("the verdict of the mirror that is %s is %s: %s (latency %v, cost %v, %d of %d failed, also %v)", m.Name, m.Verdict, m.Text, m.Latency, m.Cost, m.Failed, m.Requests, m.Also)
+		}
+	}
+	if !slices.Equal(got, ranking) {
+		t.Errorf("the ranking is %v, want %v", got, ranking)
+	}
+	want := "sluice use '" + rep.of("good").URL + "|" + rep.of("slow").URL + "'"
+	if rep.Recommended.Command != want || rep.Recommended.GOPROXY != rep.of("good").URL+"|"+rep.of("slow").URL+",direct" {
+		t.Errorf("recommended is %+v, want %s", rep.Recommended, want)
+	}
+	if c := rep.of("lying").Code; c != finding.SumMismatch {
+		t.Errorf("the code of the lying one is %s", c)
+	}
+	if m := rep.of("good"); m.SumDB != Yes || m.Range != Yes || m.Failed > 0 || m.Checked.Wrong+m.Checked.Unchecked > 0 || m.Checked.Right == 0 || m.Latency.N < 10 {
+		t.Errorf("the good one: %+v", m)
 	}
 }
 
 // TestTheRankingAndEveryVerdictAreRightWhateverTheOrder measures six mirrors of which
-// each is bad in a way of its own, twice, or 20 times with SLUICE_E2E_FULL.
+// each is bad in a way of its own, on a clock of their own.
 func TestTheRankingAndEveryVerdictAreRightWhateverTheOrder(t *testing.T) {
-	runs := 2
-	if os.Getenv("SLUICE_E2E_FULL") != "" {
-		runs = 20
-	}
-	lies := []string{"flip", "wrong-mod", "bad-crc", "other-module=example.com/small@v1.0.0", "zip:noise"}
-	deaths := []string{"reset", "html", "404", "503", "garbage"}
-	stales := []string{"stale", "stale=2"}
-	losses := [][]string{{"503", "zip:cut"}, {"reset=50%"}, {"502", "empty"}, {"html"}}
-	for n := range runs {
-		lie, death, stale, loss := lies[n%len(lies)], deaths[n%len(deaths)], stales[n%len(stales)], losses[n%len(losses)]
+	for n := range runsOf(2) {
+		lie, death, stale, loss := lies[n%len(lies)], deaths[n%(len(deaths)-1)], stales[n%len(stales)], losses[n%len(losses)]
 		inBubble(t, fmt.Sprintf("run %d: %s, %s, %s, %v", n, lie, death, stale, loss), func(t *testing.T) {
 			s := newSceneOver(t, true)
-			dead := s.faulty(death)
 			drip, _ := faults.Parse("zip:drip=1000000")
 			hang, _ := faults.Parse("hang=60ms")
-			slow := faults.Handler(faults.Handler(s.world.Handler(), faults.Always(drip)), faults.Always(hang))
 			mirrors := map[string]http.Handler{
-				"good": s.faulty("hang=1ms"), "slow": slow, "stale": s.faulty(stale), "lying": s.faulty(lie), "dead": dead,
+				"good": s.faulty("hang=1ms"), "slow": faults.Handler(faults.Handler(s.world.Handler(), faults.Always(drip)), faults.Always(hang)), "stale": s.faulty(stale), "lying": s.faulty(lie), "dead": s.faulty(death),
 				"lossy": faults.Handler(s.world.Handler(), every(t, 4, loss...)),
 			}
-			names := []string{"good", "slow", "stale", "lossy", "dead", "lying"} // the ranking, too
-			for _, i := range rand.Perm(len(names)) {
-				s.add(names[i], mirrors[names[i]])
+			for _, i := range rand.Perm(len(ranking)) {
+				s.add(ranking[i], mirrors[ranking[i]])
 			}
-			rep := s.run()
-			var got []string
-			for _, m := range rep.Mirrors {
-				got = append(got, m.Name)
-				if string(m.Verdict) != m.Name {
-					t.Errorf("the verdict of the mirror that is %s is %s: %s (latency %v, cost %v, %d of %d failed, also %v)", m.Name, m.Verdict, m.Text, m.Latency, m.Cost, m.Failed, m.Requests, m.Also)
-				}
-			}
-			if !slices.Equal(got, names) {
-				t.Errorf("the ranking is %v, want %v", got, names)
-			}
-			want := "sluice use '" + rep.of("good").URL + "|" + rep.of("slow").URL + "'"
-			if rep.Recommended.Command != want || rep.Recommended.GOPROXY != rep.of("good").URL+"|"+rep.of("slow").URL+",direct" {
-				t.Errorf("recommended is %+v, want %s", rep.Recommended, want)
-			}
-			if c := rep.of("lying").Code; c != finding.SumMismatch {
-				t.Errorf("the code of the lying one is %s", c)
-			}
-			if m := rep.of("good"); m.SumDB != Yes || m.Range != Yes || m.Failed > 0 || m.Checked.Wrong+m.Checked.Unchecked > 0 || m.Checked.Right == 0 || m.Latency.N < 10 {
-				t.Errorf("the good one: %+v", m)
-			}
+			judged(t, s.run())
 		})
 	}
 }
@@ -528,22 +558,43 @@ func TestAVersionOfThisHourMakesNobodyStale(t *testing.T) {
 }
 
 func TestWhatIsKnownIsToldWhenItIsBrokenOff(t *testing.T) {
-	s := newScene(t)
-	s.add("good", s.world.Handler())
-	s.add("other", s.world.Handler())
-	ctx, cancel := context.WithCancel(t.Context())
-	s.plan.Progress = func(p Progress) {
-		if strings.HasPrefix(p.Text, "round 2 of 3: ") {
-			cancel()
+	for _, x := range []struct {
+		at      string
+		rounds  int
+		verdict Verdict
+		about   string
+	}{
+		{"looking who answers", 0, Unknown, "no module was fetched"},
+		{"choosing modules", 0, Unknown, "no module was fetched"},
+		{"warming up", 0, Unknown, "broken off before the first of 3 rounds was over, of example.com/middle@v1.1.0 ("},
+		{"asking the checksum database", 0, Good, "broken off before the first of 3 rounds was over, of example.com/middle@v1.1.0 ("},
+		{"round 1 of 3: ", 0, Good, "broken off before the first of 3 rounds was over, of example.com/middle@v1.1.0 ("},
+		{"round 2 of 3: ", 1, Good, "broken off after 1 of 3 rounds, of example.com/middle@v1.1.0 ("},
+		{"round 3 of 3: ", 2, Good, "broken off after 2 of 3 rounds, of example.com/middle@v1.1.0 ("},
+	} {
+		s := newScene(t)
+		s.add("good", s.world.Handler())
+		s.add("other", s.world.Handler())
+		ctx, cancel := context.WithCancel(t.Context())
+		s.plan.Progress = func(p Progress) {
+			if ctx.Err() != nil {
+				t.Errorf("broken off at %q, it goes on with %q", x.at, p.Text)
+			}
+			if strings.HasPrefix(p.Text, x.at) {
+				cancel()
+			}
 		}
-	}
-	rep := Run(ctx, s.plan)
-	if rep.Ended != Interrupted || rep.of("good").Verdict != Good || rep.of("good").Latency.N == 0 || rep.of("good").Failed > 0 {
-		t.Errorf("%+v", rep)
-	}
-	rep = Run(ctx, s.plan) // before anything
-	if rep.Ended != Interrupted || rep.of("good").Verdict != Unknown || rep.Recommended.GOPROXY != "" {
-		t.Errorf("%+v", rep)
+		rep := Run(ctx, s.plan)
+		m := rep.of("good")
+		if rep.Ended != Interrupted || rep.Rounds != x.rounds || m.Verdict != x.verdict || m.Failed > 0 || len(m.Failures) > 0 {
+			t.Errorf("broken off at %q: %s after %d rounds, %+v", x.at, rep.Ended, rep.Rounds, m)
+		}
+		if about := rep.About(); !strings.HasPrefix(about, x.about) {
+			t.Errorf("broken off at %q: %q, want %q", x.at, about, x.about)
+		}
+		if x.verdict == Unknown && rep.Recommended.GOPROXY != "" {
+			t.Errorf("broken off at %q: %+v", x.at, rep.Recommended)
+		}
 	}
 }
 
@@ -594,7 +645,7 @@ func TestPasswordsAreInNothingButWhatIsUsed(t *testing.T) {
 }
 
 func TestItIsSaidWhyAGoodMirrorFailedAtTimes(t *testing.T) {
-	good := Measured{Name: "a", Verdict: Good, Text: "it works", Requests: 45, Failed: 2, Failures: []Failure{{Code: finding.SourceServerError, Text: "503 Service Unavailable", Count: 2}}}
+	good := Measured{Name: "a", Verdict: Good, Text: "it works", Requests: 45, Failed: 2, Lost: 2, losses: []Failure{{Code: finding.SourceServerError, Text: "503 Service Unavailable", Count: 2}}}
 	rep := &Report{Mirrors: []Measured{good, {Name: "b", Verdict: Good, Text: "it works", Requests: 45}}}
 	if got, want := strings.Join(rep.Notes(), "\n"), "a: it works; 2 of 45 requests failed: a module source failed on its side (503 Service Unavailable)"; got != want {
 		t.Errorf("%s\nwant %s", got, want)
@@ -616,24 +667,51 @@ func TestTheSampleHasTheSmallestTheLargestThatFitsAndOneBetween(t *testing.T) {
 		return Candidate{Module: module.Version{Path: name, Version: "v1.0.0"}, Size: size}
 	}
 	for _, x := range []struct {
-		room int64
-		all  bool
-		want string
-		list []Candidate
+		room   int64
+		rounds int
+		all    bool
+		want   string
+		list   []Candidate
 	}{
-		{1000, false, "a:10:yes c:300:yes e:600:yes", []Candidate{c("e", 600), c("d", 400), c("a", 10), c("b", 20), c("c", 300), c("f", 5000)}},
-		{1000, false, "a:10:yes", []Candidate{c("a", 10), c("none", 0)}},
-		{1000, false, "none:0:no", []Candidate{c("none", 0)}},
-		{1000, false, "a:10:yes b:20:yes f:5000:no", []Candidate{c("f", 5000), c("a", 10), c("b", 20)}},
-		{1000, true, "none:0:no a:10:yes c:300:yes d:400:yes e:600:no", []Candidate{c("e", 600), c("d", 400), c("a", 10), c("none", 0), c("c", 300)}},
+		{2000, 1, false, "a:10:1 c:300:1 e:600:1", []Candidate{c("e", 600), c("d", 400), c("a", 10), c("b", 20), c("c", 300), c("f", 5000)}},
+		{2000, 1, false, "a:10:1", []Candidate{c("a", 10), c("none", 0)}},
+		{2000, 1, false, "none:0:0", []Candidate{c("none", 0)}},
+		{2000, 1, false, "a:10:1 b:20:1 f:5000:0", []Candidate{c("f", 5000), c("a", 10), c("b", 20)}},
+		{2000, 1, true, "none:0:0 a:10:1 c:300:1 d:400:1 e:600:0", []Candidate{c("e", 600), c("d", 400), c("a", 10), c("none", 0), c("c", 300)}},
+		// A large one need not come in each round.
+		{27_000, 5, false, "a:2:5 b:3:5 c:4800:4", []Candidate{c("a", 2), c("b", 3), c("c", 4800)}},
+		{27_000, 5, false, "a:2:5 b:3:5 d:6000:3", []Candidate{c("a", 2), c("b", 3), c("c", 20), c("d", 6000), c("e", 7000)}},
+		{27_000, 5, false, "a:2:5 b:3:5 c:6800:0", []Candidate{c("a", 2), c("b", 3), c("c", 6800)}},
 	} {
 		var got []string
-		for _, s := range pick(x.list, x.room, x.all) {
-			got = append(got, fmt.Sprintf("%s:%d:%s", s.Module, s.Bytes, s.Zip))
+		for _, s := range pick(x.list, x.room, x.rounds, x.all) {
+			if (s.Zip == Yes) != (s.often > 0) {
+				t.Errorf("%+v", s)
+			}
+			n := 0
+			for round := range x.rounds {
+				if s.due(round, x.rounds) {
+					n++
+				}
+			}
+			if n != s.often {
+				t.Errorf("%s is due in %d rounds of %d, and is to come in %d", s.Module, n, x.rounds, s.often)
+			}
+			got = append(got, fmt.Sprintf("%s:%d:%d", s.Module, s.Bytes, s.often))
 		}
 		if strings.Join(got, " ") != x.want {
 			t.Errorf("of %v in %d: %v, want %s", x.list, x.room, got, x.want)
 		}
+	}
+}
+
+func TestALargeZipThatHasNoRoomInEachRoundComesInSome(t *testing.T) {
+	s := newScene(t)
+	s.add("one", s.world.Handler())
+	s.plan.Rounds, s.plan.Bytes = 5, 1_000_000
+	rep := s.run()
+	if m := rep.of("one"); m.Throughput.N != 3 || m.Bytes > s.plan.Bytes || m.Stopped != "" || m.Verdict != Good {
+		t.Errorf("%+v of %+v", m, rep.Modules)
 	}
 }
 

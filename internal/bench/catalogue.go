@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -78,6 +79,8 @@ func ParseCatalogue(file string, data []byte) ([]Listed, error) {
 			return bad("%q is no name of a mirror: up to 40 small letters, digits, dots, dashes and underscores, the first a letter or digit", shown(l.Name))
 		case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 			return bad("%q is no address of a mirror; write https://HOST or https://HOST/PATH", shown(l.URL))
+		case !isPort(u.Port()):
+			return bad("the address of %s has the port %.20s, and ports are numbers from 1 to 65535; write https://HOST:8443", l.Name, u.Port())
 		case u.User != nil:
 			return bad("the address of %s has credentials, which others would read here; put them into the netrc file", l.Name)
 		case u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(l.URL, "?#,|'\"`\\$"):
@@ -91,6 +94,12 @@ func ParseCatalogue(file string, data []byte) ([]Listed, error) {
 		list = append(list, l)
 	}
 	return list, nil
+}
+
+// isPort reports whether s is a port, or none is given.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
 }
 
 // shown is text for a message: without credentials, and not too long.

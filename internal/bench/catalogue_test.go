@@ -24,6 +24,8 @@ func TestAMistakeInACatalogueIsSaidWithItsLine(t *testing.T) {
 		"default https://a.example":                        "mine:1: the name default stands for something else",
 		"a ftp://a.example":                                `"ftp://a.example" is no address`,
 		"a https://":                                       "is no address",
+		"a https://a.example:99999":                        "mine:1: the address of a has the port 99999, and ports are numbers from 1 to 65535",
+		"a https://a.example:0":                            "has the port 0",
 		"a https://user:secret@a.example":                  "has credentials",
 		"a https://a.example/x?y":                          "has characters",
 		"a https://a.example,b":                            "has characters",

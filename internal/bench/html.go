@@ -247,6 +247,7 @@ var page = template.Must(template.New("bench").Funcs(template.FuncMap{
 	"size":     size,
 	"capital":  func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
 	"number":   number,
+	"count":    count,
 }).Parse(PageBegins + `
 <style>
 :root { color-scheme: light dark; --ink: #1f2328; --dim: #59636e; --line: #d1d9e0; --soft: #f6f8fa; --good: #0a7d5a; --mid: #9a6700; --bad: #c1221c; --s0: #7a5af5; --s1: #2f81f7; --s2: #0a9396; --s3: #8c959f }
@@ -288,7 +289,7 @@ details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cur
 <ul>{{else}}<li>{{$line}}</li>
 {{end}}{{end}}</ul>
 {{end}}<h2>How it was measured</h2>
-<p>{{.Budget.Rounds}} rounds in which each mirror had its turn, in an order that chance made, after one that warmed up and does not count; of each mirror at most {{number .Budget.Seconds}} s and {{size .Budget.Bytes}}, one request at a time. A round is a list over a new connection, the .info and .mod of each module, and its zip. What it would take to get 20 small files one after the other and 10 MB is the small download, by which mirrors with the same verdict are ranked. The intervals are those of order statistics for the median, at 95 %; of fewer than six values the least and the greatest.</p>
+<p>{{count .Rounds "round"}} in which each mirror had its turn, in an order that chance made, after one that warmed up and does not count; of each mirror at most {{number .Budget.Seconds}} s and {{size .Budget.Bytes}}, one request at a time. A round is a list over a new connection, the .info and .mod of each module, and its zip. What it would take to get 20 small files one after the other and 10 MB is the small download, by which mirrors with the same verdict are ranked. The intervals are those of order statistics for the median, at 95 %; of fewer than six values the least and the greatest.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Modules"><table><tr><th>Module</th><th>Version</th><th>Zip</th><th>Who says what is right</th><th>Newest that any lists</th></tr>
 {{range .Modules}}<tr><td class="name">{{.Module}}</td><td>{{.Version}}</td><td>{{size .Bytes}}{{if eq .Zip "no"}}, not fetched{{end}}</td><td>{{.Truth}}</td><td>{{.Newest}}</td></tr>
 {{end}}</table></div>

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +41,7 @@ const (
 // report judges what was measured.
 func (r *run) report(ctx context.Context) *Report {
 	rep := &Report{
-		Schema: Schema, Ended: Complete, Began: r.began.UTC().Truncate(time.Millisecond), Modules: r.sample, Database: r.database,
+		Schema: Schema, Ended: Complete, Began: r.began.UTC().Truncate(time.Millisecond), Modules: r.sample, Database: r.database, Rounds: r.made,
 		Budget: Budget{Rounds: r.Rounds, Seconds: r.Time.Seconds(), Bytes: r.Bytes, Parallel: Parallel}, Mirrors: []Measured{},
 		Project: newProject(""),
 	}
@@ -105,13 +106,23 @@ func (r *run) right() (right map[file]string, disputed map[file]bool) {
 
 // judge makes the verdict of one mirror, but for slowness.
 func (r *run) judge(s *subject, right map[file]string, disputed map[file]bool) Measured {
+	// Where a mirror's time was over, or all was broken off, before anything counted, what
+	// came while warming up says more than nothing.
+	f, early := s.counts, len(s.counts.latency) < leastValues
+	if early {
+		f = figures{slices.Concat(s.warmed.latency, f.latency), slices.Concat(s.warmed.throughput, f.throughput)}
+	}
+	o := s.outcome(early)
+	if s.dead() {
+		o.gaps = nil // it is all one
+	}
 	m := Measured{
 		full: s.URL, Name: s.Name, URL: goenv.Redact(s.URL), From: s.From, Note: s.Note, Also: []Verdict{}, Evidence: []string{},
-		Requests: s.requests, Failed: s.failed, Failures: append([]Failure{}, s.failures...), Latency: figure(s.latency), Throughput: figure(s.throughput),
-		Stages: Stages{figure(s.name), figure(s.connect), figure(s.tls), figure(s.first)}, Series: Series{append([]float64{}, s.latency...), append([]float64{}, s.throughput...)},
+		Requests: o.requests, Failed: o.failed, Lost: o.lost, Failures: append([]Failure{}, o.failures...), Gaps: []Gap{}, losses: o.losses,
+		Latency: figure(f.latency), Throughput: figure(f.throughput),
+		Stages: Stages{figure(s.name), figure(s.connect), figure(s.tls), figure(s.first)}, Series: Series{append([]float64{}, f.latency...), append([]float64{}, f.throughput...)},
 		Lists: Lists{Missing: []string{}}, SumDB: s.sumdb, Range: s.parts, Bytes: s.bytes, Seconds: s.spent.Seconds(), Stopped: s.stopped,
 	}
-	slices.SortStableFunc(m.Failures, func(a, b Failure) int { return cmp.Compare(b.Count, a.Count) })
 	m.Cost = cost(m.Latency, m.Throughput)
 	verdicts := map[Verdict]bool{}
 	wrong := r.checked(s, right, &m)
@@ -124,11 +135,16 @@ func (r *run) judge(s *subject, right map[file]string, disputed map[file]bool) M
 	if wrong != "" || s.sumdb == Wrong {
 		verdicts[Lying] = true
 	}
-	r.lag(s, &m)
+	for _, t := range o.gaps {
+		m.Gaps = append(m.Gaps, t.gap())
+	}
+	if !s.dead() {
+		r.lag(s, o.gaps, &m)
+	}
 	if m.Lists.Behind > 0 || len(m.Lists.Missing) > 0 {
 		verdicts[Stale] = true
 	}
-	if isLossy(m.Failed, m.Requests) {
+	if isLossy(o.lost, o.of) {
 		verdicts[Lossy] = true
 	}
 	if s.sumdb == No {
@@ -138,9 +154,14 @@ func (r *run) judge(s *subject, right map[file]string, disputed map[file]bool) M
 		verdicts[NoRange] = true
 	}
 	switch {
-	case s.good == 0 && s.broken != nil:
+	case s.dead():
 		verdicts = map[Verdict]bool{Dead: true}
 		m.Text = ""
+		m.losses = add(nil, Failure{Code: codeOf(s.broken), Text: finding.OneLine(reason(s.broken), 300), Count: 1})
+		if len(o.failures) > 0 {
+			m.losses = o.failures
+		}
+		m.only = s.good > 0
 	case m.Latency.N < leastValues && !verdicts[Lying] && !verdicts[Stale]:
 		verdicts[Unknown] = true
 	}
@@ -153,7 +174,7 @@ func (r *run) judge(s *subject, right map[file]string, disputed map[file]bool) M
 			m.Code, m.Text = finding.SumDBInconsistent, "its copy of the checksum database contradicts the signature"
 		}
 	case Dead, Lossy:
-		m.Code = m.Failures[0].Code
+		m.Code = m.losses[0].Code
 	}
 	m.Evidence = append(m.Evidence, s.why...)
 	return m
@@ -201,9 +222,9 @@ func (r *run) checked(s *subject, right map[file]string, m *Measured) (wrong str
 	return wrong
 }
 
-// lag compares the lists, and finds what of the sample the mirror says not to have and
-// another has.
-func (r *run) lag(s *subject, m *Measured) {
+// lag compares the lists, and finds what of the sample the mirror says not to have, or
+// never gives, and another has.
+func (r *run) lag(s *subject, gaps []*tally, m *Measured) {
 	for _, sampled := range r.sample {
 		path := sampled.Module
 		newest, ok := r.newest[path]
@@ -225,19 +246,20 @@ func (r *run) lag(s *subject, m *Measured) {
 			}
 		}
 		for _, kind := range []goproxy.Kind{goproxy.Info, goproxy.Mod, goproxy.Zip} {
-			f := file{sampled.mod(), kind}
-			if s.absent[f] && slices.ContainsFunc(r.subjects, func(o *subject) bool { return o != s && o.good > 0 && !o.absent[f] && o.has(f) }) {
-				m.Lists.Missing = append(m.Lists.Missing, f.mod.String())
-				m.Evidence = append(m.Evidence, fmt.Sprintf("it says not to have %v, which others have", f))
+			req := goproxy.Request{Kind: kind, Module: sampled.mod()}
+			absent, gap := s.absent(req), slices.ContainsFunc(gaps, func(t *tally) bool { return t.req == req })
+			if (absent || gap) && slices.ContainsFunc(r.subjects, func(o *subject) bool { return o != s && o.has(req) }) {
+				m.Lists.Missing = append(m.Lists.Missing, req.Module.String())
+				if absent {
+					m.Evidence = append(m.Evidence, fmt.Sprintf("it says not to have %v, which others have", fileOf(req)))
+				}
 				break
 			}
 		}
 	}
-}
-
-// has reports whether a mirror gave a file of that version.
-func (s *subject) has(f file) bool {
-	return len(s.hashes[file{f.mod, goproxy.Zip}])+len(s.hashes[file{f.mod, goproxy.Mod}]) > 0
+	for _, g := range m.Gaps {
+		m.Evidence = append(m.Evidence, fmt.Sprintf("%s never came in %d tries: %s (%s)", g.File, g.Tries, g.Text, g.Code))
+	}
 }
 
 // cost is the time in seconds that a small download would take.
@@ -306,14 +328,20 @@ func slower(m, best *Measured) (times float64) {
 func (m *Measured) sentence(times float64) string {
 	switch m.Verdict {
 	case Dead, Lossy:
-		what := fmt.Sprintf("%d of %d requests failed", m.Failed, m.Requests)
-		if m.Verdict == Dead {
+		what := fmt.Sprintf("%d of %d requests failed", m.Lost, m.Requests)
+		switch {
+		case m.Verdict == Dead && m.only:
+			what = "nothing but lists comes from it"
+		case m.Verdict == Dead:
 			what = "nothing comes from it"
 		}
-		return what + ": " + finding.Of(m.Code).Title + " (" + m.Failures[0].Text + ")"
+		return what + ": " + finding.Of(m.Code).Title + " (" + m.losses[0].Text + ")"
 	case Stale:
 		return "it lacks " + strings.Join(m.Lists.Missing, ", ")
 	case Slow:
+		if math.IsInf(times, 1) { // a clock has steps
+			return "it takes much longer than the best, which takes no time that could be measured"
+		}
 		return fmt.Sprintf("it takes %.0f times as long as the best", times)
 	case Bare:
 		return "it does not mirror the checksum database, which cannot be reached from here otherwise"

@@ -1,11 +1,9 @@
 package bench
 
 import (
-	"archive/zip"
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -40,8 +38,12 @@ const (
 	// freshGrace is how old a version is before a mirror lags that does not list it:
 	// mirrors keep a list for a while, and may.
 	freshGrace = time.Hour
-	// maxFailures is how many kinds of failures of one mirror are kept.
-	maxFailures = 20
+	// leastZips is in how many of the rounds that count the largest zip is to come at
+	// least, for its rate not to be chance.
+	leastZips = 3
+	// sizingShare is the part of a mirror's time after which it is asked for no more
+	// sizes of candidates.
+	sizingShare = 4
 )
 
 // A run is one measurement.
@@ -54,11 +56,13 @@ type run struct {
 	database Database
 	truth    map[file]string // h1 by the database
 
-	sums sync.Map // sha256 of a zip → hashed
+	reading chan struct{}     // holds the token of who reads a zip, one at a time
+	sums    map[string]hashed // by the SHA-256 of a zip; of who has the token
 
 	// What follows is told by compare, after the lists came.
 	newest map[string]tagged // by module path
 	step   int
+	made   int // rounds in which all had their turn
 }
 
 // A tagged is a version with its time; zero if nobody said.
@@ -75,10 +79,7 @@ type file struct {
 
 func (f file) String() string { return f.mod.String() + " (" + f.kind.String() + ")" }
 
-type hashed struct {
-	h1  string
-	err error
-}
+func fileOf(req goproxy.Request) file { return file{req.Module, req.Kind} }
 
 // A subject is a mirror while it is measured. One goroutine at a time has it.
 type subject struct {
@@ -88,45 +89,59 @@ type subject struct {
 	stopped string
 	down    error // why nothing can be had of it at all; nil if something can
 
-	good             int // answers
-	requests, failed int // of the rounds that count
-	failures         []Failure
-	broken           error // the last failure
+	tallies []*tally // in the order in which it was asked first
+	good    int      // files, and lists with something in them
+	gave    int      // files
+	broken  error    // the last failure
 
-	latency, throughput       []float64
+	counts, warmed            figures // of the rounds that count, and of what came before
 	name, connect, tls, first []float64
 
 	lists  map[string][]string     // by module path
 	hashes map[file]map[string]int // h1 → how often
-	absent map[file]bool           // answered with 404 or 410
 	sumdb  string
 	parts  string
 	why    []string // evidence of wrong answers
+
+	unchecked bool // some of its zips could not be kept, and that is said
+}
+
+// figures are the values that the medians are of.
+type figures struct{ latency, throughput []float64 }
+
+// figures are those to which an answer belongs that counts, or does not.
+func (s *subject) figures(counts bool) *figures {
+	if counts {
+		return &s.counts
+	}
+	return &s.warmed
 }
 
 // Run measures by the plan, until ctx ends, and tells what is known then.
 func Run(ctx context.Context, p Plan) *Report {
-	r := &run{Plan: p, began: time.Now(), top: -1, truth: map[file]string{}, newest: map[string]tagged{}, database: Database{Name: p.Database, Direct: Unasked}}
+	r := &run{Plan: p, began: time.Now(), top: -1, truth: map[file]string{}, newest: map[string]tagged{}, database: Database{Name: p.Database, Direct: Unasked},
+		reading: make(chan struct{}, 1), sums: map[string]hashed{}}
 	for _, m := range p.Mirrors {
-		s := &subject{Mirror: m, lists: map[string][]string{}, hashes: map[file]map[string]int{}, absent: map[file]bool{}, sumdb: Unasked, parts: Untold}
+		s := &subject{Mirror: m, lists: map[string][]string{}, hashes: map[file]map[string]int{}, sumdb: Unasked, parts: Untold}
 		if m.Sums != nil {
 			s.sumdb = Untold
 		}
 		r.subjects = append(r.subjects, s)
 	}
 	r.knock(ctx)
-	if alive := r.alive(); len(alive) > 0 {
-		r.choose(ctx, alive)
-		r.warm(ctx, alive)
-		r.ask(ctx)
-		r.compare(ctx)
-		r.rounds(ctx, alive)
+	if alive := r.alive(); len(alive) > 0 && ctx.Err() == nil {
+		if r.choose(ctx, alive); len(r.sample) > 0 {
+			r.warm(ctx, alive)
+			r.ask(ctx)
+			r.compare(ctx)
+			r.rounds(ctx, alive)
+		}
 	}
 	return r.report(ctx)
 }
 
-func (r *run) tell(text string) {
-	if r.Progress != nil {
+func (r *run) tell(ctx context.Context, text string) {
+	if r.Progress != nil && ctx.Err() == nil {
 		r.Progress(Progress{Text: text, Done: r.step, Total: (r.Rounds + 1) * len(r.subjects)})
 	}
 }
@@ -147,7 +162,7 @@ func all(subjects []*subject, do func(*subject)) {
 
 // knock finds out who is there. Whoever cannot be reached twice is not asked again.
 func (r *run) knock(ctx context.Context) {
-	r.tell("looking who answers")
+	r.tell(ctx, "looking who answers")
 	all(r.subjects, func(s *subject) {
 		for range 2 {
 			if _, err := r.list(ctx, s, r.Candidates[0].Module.Path, nil, false); err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
@@ -161,9 +176,10 @@ func (r *run) knock(ctx context.Context) {
 	})
 }
 
-// choose finds out how large the zips of the candidates are, and makes the sample.
+// choose finds out how large the zips of the candidates are, and makes the sample; none
+// if it is broken off.
 func (r *run) choose(ctx context.Context, alive []*subject) {
-	r.tell("choosing modules")
+	r.tell(ctx, "choosing modules")
 	asked := 0
 	for i := range r.Candidates {
 		c := &r.Candidates[i]
@@ -172,6 +188,9 @@ func (r *run) choose(ctx context.Context, alive []*subject) {
 		}
 		for try := range min(2, len(alive)) { // not all by the same mirror
 			s := alive[(asked+try)%len(alive)]
+			if s.spent > r.Time/sizingShare {
+				continue
+			}
 			part, err := r.part(ctx, s, goproxy.Request{Kind: goproxy.Zip, Module: c.Module}, 0, 1)
 			if err == nil && part.Size > 0 {
 				c.Size = part.Size
@@ -180,8 +199,11 @@ func (r *run) choose(ctx context.Context, alive []*subject) {
 		}
 		asked++
 	}
+	if ctx.Err() != nil {
+		return
+	}
 	// A tenth is for all else.
-	r.sample = pick(r.Candidates, r.Bytes/int64(r.Rounds+1)/10*9, r.All)
+	r.sample = pick(r.Candidates, r.Bytes/10*9, r.Rounds, r.All)
 	for i, m := range r.sample {
 		if m.Zip == Yes && (r.top < 0 || m.Bytes > r.sample[r.top].Bytes) {
 			r.top = i
@@ -189,10 +211,11 @@ func (r *run) choose(ctx context.Context, alive []*subject) {
 	}
 }
 
-// pick makes a sample of candidates: the smallest zip, the largest of which a round
-// may bring as many bytes as room, and one in the middle; or all. Zips that a round has
-// no room for are not fetched.
-func pick(candidates []Candidate, room int64, all bool) []Sampled {
+// pick makes a sample of candidates: the smallest zip, the largest that can be fetched
+// often enough in as many bytes as room, and one in the middle; or all. A zip comes once
+// to warm up and then in each of the rounds, or where there is not room for that, in
+// some, but not in fewer than leastZips; else it is not fetched.
+func pick(candidates []Candidate, room int64, rounds int, all bool) []Sampled {
 	sized := slices.Clone(candidates)
 	if !all {
 		sized = slices.DeleteFunc(sized, func(c Candidate) bool { return c.Size == 0 })
@@ -201,9 +224,10 @@ func pick(candidates []Candidate, room int64, all bool) []Sampled {
 		sized = candidates[:1]
 	}
 	slices.SortStableFunc(sized, func(a, b Candidate) int { return cmp.Compare(a.Size, b.Size) })
+	most, least := int64(rounds)+1, int64(min(rounds, leastZips))+1
 	if !all && len(sized) > 3 {
 		top := len(sized) - 1
-		for top > 2 && sized[0].Size+sized[top/2].Size+sized[top].Size > room {
+		for top > 2 && most*(sized[0].Size+sized[top/2].Size)+least*sized[top].Size > room {
 			top--
 		}
 		sized = []Candidate{sized[0], sized[top/2], sized[top]}
@@ -211,12 +235,20 @@ func pick(candidates []Candidate, room int64, all bool) []Sampled {
 	var list []Sampled
 	for _, c := range sized {
 		s := Sampled{Module: c.Module.Path, Version: c.Module.Version, Bytes: c.Size, Zip: No, Truth: ByNobody}
-		if room -= c.Size; c.Size > 0 && room >= 0 {
-			s.Zip = Yes
+		if n := min(most, room/max(c.Size, 1)); c.Size > 0 && n >= least {
+			s.Zip, s.often = Yes, int(n)-1
+			room -= n * c.Size
 		}
 		list = append(list, s)
 	}
 	return list
+}
+
+// due reports whether the zip is to come in the n'th of so many rounds: in as many as it
+// may, spread over all, the first among them.
+func (s Sampled) due(n, rounds int) bool {
+	upTo := func(n int) int { return (n*s.often + rounds - 1) / rounds }
+	return upTo(n+1) > upTo(n)
 }
 
 func (s Sampled) mod() module.Version { return module.Version{Path: s.Module, Version: s.Version} }
@@ -224,19 +256,31 @@ func (s Sampled) mod() module.Version { return module.Version{Path: s.Module, Ve
 // warm makes a round with all at once, which does not count: caches of the mirrors have
 // the modules then.
 func (r *run) warm(ctx context.Context, alive []*subject) {
-	r.tell("warming up")
+	r.tell(ctx, "warming up")
 	all(alive, func(s *subject) {
+		// The small files first: they are what a verdict needs, should the time be over.
+		r.smalls(ctx, s, false)
 		for _, m := range r.sample {
-			if _, ok := s.lists[m.Module]; !ok {
-				r.list(ctx, s, m.Module, nil, false)
+			for range 2 { // one failure is chance
+				if _, ok := s.lists[m.Module]; ok {
+					break
+				}
+				if _, err := r.list(ctx, s, m.Module, nil, false); errors.Is(err, fs.ErrNotExist) {
+					break
+				}
 			}
 		}
-		r.files(ctx, s, false)
-		if s.good == 0 && ctx.Err() == nil {
-			if s.broken == nil {
-				s.fail(&upstream.Error{Source: s.Source.Name(), Stage: upstream.StageHTTP, Status: 404, Err: errors.New("it says not to have anything that it was asked for")}, false)
+		for i := range r.sample {
+			r.zip(ctx, s, i, false)
+		}
+		r.copyOfDatabase(ctx, s)
+		if ctx.Err() == nil {
+			if s.good == 0 && s.broken == nil && s.stopped == "" {
+				s.broken = &upstream.Error{Source: s.Source.Name(), Stage: upstream.StageHTTP, Status: 404, Err: errors.New("it says not to have anything that it was asked for")}
 			}
-			s.down = s.broken // what answers there is no mirror
+			if s.dead() {
+				s.down = s.broken // what answers there is no mirror
+			}
 		}
 	})
 	r.step = len(r.subjects)
@@ -247,7 +291,7 @@ func (r *run) ask(ctx context.Context) {
 	if r.Sums == nil || ctx.Err() != nil {
 		return
 	}
-	r.tell("asking the checksum database")
+	r.tell(ctx, "asking the checksum database")
 	ctx, cancel := context.WithTimeout(ctx, truthTime)
 	defer cancel()
 	type answer struct {
@@ -331,15 +375,20 @@ func (r *run) tagged(ctx context.Context, mod module.Version, by []*subject) (ta
 		return t, true
 	}
 	known := len(by) > 1
+	req := goproxy.Request{Kind: goproxy.Info, Module: mod}
 	for _, s := range by {
-		a, err := r.get(ctx, s, goproxy.Request{Kind: goproxy.Info, Module: mod}, r.Answer, nil, false)
+		a, err := r.get(ctx, s, req, r.Answer, nil, false, nil)
 		if err != nil {
 			continue
 		}
-		if info, err := goproxy.ParseInfo(a.data, mod); err == nil {
-			t.time, known = info.Time, true
-			break
+		info, err := goproxy.ParseInfo(a.data, mod)
+		if err != nil {
+			s.wrong(req, err, false)
+			continue
 		}
+		s.came(req)
+		t.time, known = info.Time, true
+		break
 	}
 	if known && len(by) == 1 && r.Sums != nil {
 		ctx, cancel := context.WithTimeout(ctx, truthTime)
@@ -355,13 +404,14 @@ func (r *run) tagged(ctx context.Context, mod module.Version, by []*subject) (ta
 func (r *run) rounds(ctx context.Context, alive []*subject) {
 	order := slices.Clone(alive)
 	for n := range r.Rounds {
+		r.made = n
 		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		r.step = (n + 1) * len(r.subjects)
 		for _, s := range order {
 			if ctx.Err() != nil {
 				return
 			}
-			r.tell(fmt.Sprintf("round %d of %d: %s", n+1, r.Rounds, s.Name))
+			r.tell(ctx, fmt.Sprintf("round %d of %d: %s", n+1, r.Rounds, s.Name))
 			r.step++
 			if s.down != nil || s.stopped != "" {
 				continue
@@ -369,134 +419,65 @@ func (r *run) rounds(ctx context.Context, alive []*subject) {
 			s.Idle()
 			m := r.sample[n%len(r.sample)]
 			r.list(ctx, s, m.Module, &steps{}, true)
-			r.files(ctx, s, true)
+			r.smalls(ctx, s, true)
+			for i, m := range r.sample {
+				if m.due(n, r.Rounds) {
+					r.zip(ctx, s, i, true)
+				}
+			}
+			r.copyOfDatabase(ctx, s)
 		}
+	}
+	if ctx.Err() == nil {
+		r.made = r.Rounds
 	}
 	r.step = (r.Rounds + 1) * len(r.subjects)
 }
 
-// files asks for the files of the sample. What comes counts for the figures or not.
-func (r *run) files(ctx context.Context, s *subject, counts bool) {
+// smalls asks for the small files of the sample. What comes counts for the figures or not.
+func (r *run) smalls(ctx context.Context, s *subject, counts bool) {
 	for _, m := range r.sample {
 		for _, kind := range []goproxy.Kind{goproxy.Info, goproxy.Mod} {
 			r.small(ctx, s, goproxy.Request{Kind: kind, Module: m.mod()}, counts)
 		}
 	}
-	for i, m := range r.sample {
-		if m.Zip == Yes {
-			r.zip(ctx, s, m, i == r.top, counts)
-		}
-	}
-	if s.sumdb == Untold && s.stopped == "" && ctx.Err() == nil {
-		r.copyOfDatabase(ctx, s)
-	}
 }
 
 // small asks for a small file of a version.
 func (r *run) small(ctx context.Context, s *subject, req goproxy.Request, counts bool) {
-	a, err := r.get(ctx, s, req, r.Answer, nil, counts)
+	a, err := r.get(ctx, s, req, r.Answer, nil, counts, nil)
 	if err != nil {
 		return
 	}
-	if len(a.data) == 0 {
+	if a.size == 0 {
 		err = errEmpty
 	} else if req.Kind == goproxy.Info {
 		_, err = goproxy.ParseInfo(a.data, req.Module)
 	} else if err = goproxy.CheckMod(a.data); err == nil {
 		h1, _ := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.data)), nil })
-		s.saw(file{req.Module, goproxy.Mod}, h1)
+		s.saw(fileOf(req), h1)
 	}
 	if err != nil {
-		s.wrong(err, counts)
+		s.wrong(req, err, counts)
 		return
 	}
-	s.good++
-	if counts {
-		s.latency = append(s.latency, millis(a.whole))
-	}
+	s.came(req)
+	f := s.figures(counts)
+	f.latency = append(f.latency, millis(a.whole))
 }
-
-// zip asks for the zip of a version; top says whether it is the largest of the sample.
-func (r *run) zip(ctx context.Context, s *subject, m Sampled, top, counts bool) {
-	req := goproxy.Request{Kind: goproxy.Zip, Module: m.mod()}
-	if m.Bytes > r.Bytes-s.bytes {
-		s.stop("its budget of bytes is spent")
-		return
-	}
-	a, err := r.get(ctx, s, req, max(r.Answer, r.Time/time.Duration(r.Rounds+1)), nil, counts)
-	if counts && top && m.Bytes >= largeZip && len(a.data) >= largeZip && (err == nil || a.cut) {
-		s.throughput = append(s.throughput, float64(len(a.data))/1e6/max(a.whole, time.Millisecond).Seconds()) // clocks have steps
-	}
-	if err != nil {
-		return
-	}
-	h1, err := r.hash(a.data, req.Module)
-	switch {
-	case err == nil:
-		s.good++
-		s.saw(file{req.Module, goproxy.Zip}, h1)
-	case len(a.data) == 0:
-		s.wrong(errEmpty, counts)
-		return
-	case looksLikePage(a.data):
-		s.wrong(errors.New("an HTML page came in place of the zip"), counts)
-		return
-	case a.told: // all came that was to come, so these are the bytes that it has
-		s.good++
-		s.saw(file{req.Module, goproxy.Zip}, "no zip: "+finding.OneLine(err.Error(), 120))
-		return
-	default:
-		s.fail(&upstream.Error{Source: s.Source.Name(), Stage: upstream.StageBody, Err: fmt.Errorf("the zip is damaged, and nothing said where it ends: %w", err)}, counts)
-		return
-	}
-	if top && s.parts == Untold {
-		r.partsOf(ctx, s, req, a.data)
-	}
-}
-
-// hash is the h1 of a zip in memory. Equal ones are read once.
-func (r *run) hash(data []byte, mod module.Version) (string, error) {
-	key := sha256.Sum256(data)
-	if h, ok := r.sums.Load(key); ok {
-		return h.(hashed).h1, h.(hashed).err
-	}
-	h := hashed{}
-	h.h1, h.err = hashZip(data)
-	r.sums.Store(key, h)
-	return h.h1, h.err
-}
-
-// hashZip reads all members of a zip, which checks their CRCs. A module's zip holds
-// 500 MiB at most, and what a mirror sends may say anything.
-func hashZip(data []byte) (string, error) {
-	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return "", err
-	}
-	var names []string
-	files := map[string]*zip.File{}
-	left := int64(goproxy.MaxZip)
-	for _, f := range z.File {
-		names = append(names, f.Name)
-		files[f.Name] = f
-		if left -= int64(min(f.UncompressedSize64, goproxy.MaxZip+1)); left < 0 {
-			return "", errors.New("its contents are larger than those of any module")
-		}
-	}
-	return dirhash.Hash1(names, func(name string) (io.ReadCloser, error) { return files[name].Open() })
-}
-
-func looksLikePage(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []byte("<")) }
 
 // partsOf finds out whether the mirror goes on with a zip that broke off.
-func (r *run) partsOf(ctx context.Context, s *subject, req goproxy.Request, whole []byte) {
-	off := int64(len(whole) / 2)
-	n := min(partSize, int64(len(whole))-off)
-	part, err := r.part(ctx, s, req, off, n)
+func (r *run) partsOf(ctx context.Context, s *subject, req goproxy.Request, whole *kept) {
+	off := whole.p.Size() / 2
+	want := make([]byte, min(partSize, whole.p.Size()-off))
+	if _, err := whole.p.ReadAt(want, off); err != nil {
+		return
+	}
+	part, err := r.part(ctx, s, req, off, int64(len(want)))
 	switch {
 	case err == nil && !part.Ranged:
 		s.parts = No
-	case err == nil && bytes.Equal(part.Data, whole[off:off+n]):
+	case err == nil && bytes.Equal(part.Data, want):
 		s.parts = Yes
 	case err == nil:
 		s.parts = Wrong
@@ -523,10 +504,11 @@ func (r *run) part(ctx context.Context, s *subject, req goproxy.Request, off, n 
 	return part, err
 }
 
-// copyOfDatabase finds out whether the mirror mirrors the checksum database.
+// copyOfDatabase finds out whether the mirror mirrors the checksum database, unless that
+// is known.
 func (r *run) copyOfDatabase(ctx context.Context, s *subject) {
 	limit := min(r.Answer, r.Time-s.spent)
-	if limit <= 0 {
+	if s.sumdb != Untold || s.stopped != "" || ctx.Err() != nil || limit <= 0 {
 		return
 	}
 	within, cancel := context.WithTimeoutCause(ctx, limit, upstream.ErrStalled)
@@ -548,7 +530,7 @@ func (r *run) copyOfDatabase(ctx context.Context, s *subject) {
 // list asks for the list of a module.
 func (r *run) list(ctx context.Context, s *subject, path string, st *steps, counts bool) ([]string, error) {
 	req := goproxy.Request{Kind: goproxy.List, Module: module.Version{Path: path}}
-	a, err := r.get(ctx, s, req, r.Answer, st, counts)
+	a, err := r.get(ctx, s, req, r.Answer, st, counts, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -557,10 +539,13 @@ func (r *run) list(ctx context.Context, s *subject, path string, st *steps, coun
 		err = errEmpty // it had some before
 	}
 	if err != nil {
-		s.wrong(err, counts)
+		s.wrong(req, err, counts)
 		return nil, err
 	}
-	s.good++
+	s.came(req)
+	if len(versions) > 0 { // nothing, anybody can list
+		s.good++
+	}
 	s.lists[path] = versions
 	if st != nil {
 		st.mu.Lock()
@@ -573,14 +558,16 @@ func (r *run) list(ctx context.Context, s *subject, path string, st *steps, coun
 
 // An answer is one that came, or what of it came.
 type answer struct {
-	data         []byte
+	data         []byte // none of what was put elsewhere
+	size         int64
 	first, whole time.Duration // to the header, and to the end
 	told         bool          // as many bytes came as were announced
 	cut          bool          // it was us who did not wait longer
 }
 
-// get asks for req within the budgets, and takes down how it ended.
-func (r *run) get(ctx context.Context, s *subject, req goproxy.Request, limit time.Duration, st *steps, counts bool) (a answer, err error) {
+// get asks for req within the budgets, and takes down how it ended. What comes is put
+// into elsewhere, if there is one, whose Write never fails.
+func (r *run) get(ctx context.Context, s *subject, req goproxy.Request, limit time.Duration, st *steps, counts bool, elsewhere io.Writer) (a answer, err error) {
 	short := false
 	if left := r.Time - s.spent; left < limit {
 		limit, short = left, true
@@ -608,49 +595,48 @@ func (r *run) get(ctx context.Context, s *subject, req goproxy.Request, limit ti
 	got, err := s.Source.Once(within, req)
 	if err == nil {
 		a.first = time.Since(begin)
-		a.data, err = io.ReadAll(io.LimitReader(got.Body, most+1))
+		body := io.LimitReader(got.Body, most+1)
+		if elsewhere != nil {
+			a.size, err = io.Copy(elsewhere, body)
+		} else {
+			a.data, err = io.ReadAll(body)
+			a.size = int64(len(a.data))
+		}
 		got.Body.Close()
-		a.told = got.Size >= 0 && got.Size == int64(len(a.data))
-		if int64(len(a.data)) > most && most < req.Kind.Limit() {
-			s.bytes += int64(len(a.data))
+		a.told = got.Size >= 0 && got.Size == a.size
+		if a.size > most && most < req.Kind.Limit() {
+			s.bytes += a.size
 			s.spent += time.Since(begin)
 			s.stop("its budget of bytes is spent")
 			return a, context.DeadlineExceeded
 		}
-		if err == nil && int64(len(a.data)) > most {
+		if err == nil && a.size > most {
 			err = &upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: fmt.Errorf("the answer is larger than %d bytes", most)}
 		}
 	}
 	a.whole = time.Since(begin)
 	s.spent += a.whole
-	s.bytes += int64(len(a.data))
+	s.bytes += a.size
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return a, context.Cause(ctx) // it is us who left
 	case err == nil:
-		if counts {
-			s.requests++
-		}
+		s.tally(req).asked(counts)
 		return a, nil
 	case errors.Is(err, fs.ErrNotExist):
-		if counts {
-			s.requests++
-		}
-		if req.Module.Version != "" {
-			s.absent[file{req.Module, req.Kind}] = true
-		}
+		t := s.tally(req)
+		t.asked(counts)
+		t.failed(err, counts)
 		return a, err
-	case within.Err() != nil && (short || req.Kind == goproxy.Zip && len(a.data) > 0):
+	case within.Err() != nil && (short || req.Kind == goproxy.Zip && a.size > 0):
 		a.cut = true
 		if short {
 			s.stop("its budget of time is spent")
 		}
 		return a, err
 	}
-	s.fail(err, counts)
-	if counts {
-		s.requests++
-	}
+	s.tally(req).asked(counts)
+	s.fail(req, err, counts)
 	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Status == 429 {
 		s.stop("it asked to be left alone (429 Too Many Requests)")
 	}
@@ -667,25 +653,24 @@ func (s *subject) saw(f file, h1 string) {
 	s.hashes[f][h1]++
 }
 
-// fail takes down a failure.
-func (s *subject) fail(err error, counts bool) {
-	s.broken = err
-	if counts {
-		s.failed++
-	}
-	code := codeOf(err)
-	i := slices.IndexFunc(s.failures, func(f Failure) bool { return f.Code == code })
-	switch {
-	case i >= 0:
-		s.failures[i].Count++
-	case len(s.failures) < maxFailures:
-		s.failures = append(s.failures, Failure{Code: code, Text: finding.OneLine(reason(err), 300), Count: 1})
+// came takes down that the answer is what was asked for.
+func (s *subject) came(req goproxy.Request) {
+	s.tally(req).gave++
+	if req.Kind != goproxy.List {
+		s.good++
+		s.gave++
 	}
 }
 
+// fail takes down a failure.
+func (s *subject) fail(req goproxy.Request, err error, counts bool) {
+	s.broken = err
+	s.tally(req).failed(err, counts)
+}
+
 // wrong takes down an answer that came and is none.
-func (s *subject) wrong(err error, counts bool) {
-	s.fail(&upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: err}, counts)
+func (s *subject) wrong(req goproxy.Request, err error, counts bool) {
+	s.fail(req, &upstream.Error{Source: s.Source.Name(), Stage: upstream.StageContent, Err: err}, counts)
 }
 
 var errEmpty = errors.New("the answer is 200 OK with nothing in it")

@@ -16,9 +16,13 @@ func TestEveryReportIsAsThePublishedSchemaSays(t *testing.T) {
 	s.add("good", s.world.Handler())
 	s.add("lossy", faults.Handler(s.world.Handler(), every(t, 3, "503")))
 	s.add("lying", s.faulty("flip"))
+	s.add("gap", s.faulty("list:403"))
 	s.add("dead", s.world.Handler()).Stop()
 	well := s.run()
-	s.plan.Mirrors = s.plan.Mirrors[3:] // nothing comes at all
+	if len(well.of("gap").Gaps) == 0 {
+		t.Errorf("%+v", well.of("gap"))
+	}
+	s.plan.Mirrors = s.plan.Mirrors[4:] // nothing comes at all
 	for _, rep := range []*Report{well, s.run()} {
 		sch.Accepts(t, rep)
 	}

@@ -69,17 +69,17 @@ func (m *Measured) checked() string {
 }
 
 // Notes are lines below the table: what each mirror that is not good is like, what was
-// seen of it, and why requests failed, also of a good one.
+// seen of it, and what failed, also of a good one.
 func (r *Report) Notes() []string {
 	var lines []string
 	for _, m := range r.Mirrors {
-		if m.Verdict == Good && len(m.Also) == 0 && m.Stopped == "" && m.Failed == 0 {
+		if m.Verdict == Good && len(m.Also) == 0 && m.Stopped == "" && m.Lost == 0 && len(m.Evidence) == 0 {
 			continue
 		}
 		text := m.Name + ": " + m.Text
-		if m.Failed > 0 && m.Verdict != Lossy && m.Verdict != Dead && len(m.Failures) > 0 {
-			f := m.Failures[0]
-			text += fmt.Sprintf("; %d of %d requests failed: %s (%s)", m.Failed, m.Requests, finding.Of(f.Code).Title, f.Text)
+		if m.Lost > 0 && m.Verdict != Lossy && m.Verdict != Dead && len(m.losses) > 0 {
+			f := m.losses[0]
+			text += fmt.Sprintf("; %d of %d requests failed: %s (%s)", m.Lost, m.Requests, finding.Of(f.Code).Title, f.Text)
 		}
 		if m.Code != "" {
 			text += " (" + string(m.Code) + ")"
@@ -118,7 +118,14 @@ func (r *Report) About() string {
 	if len(mods) == 0 {
 		return "no module was fetched"
 	}
-	return fmt.Sprintf("%s after one to warm up, of %s", count(r.Budget.Rounds, "round"), strings.Join(mods, ", "))
+	made := count(r.Rounds, "round") + " after one to warm up"
+	switch all := count(r.Budget.Rounds, "round"); {
+	case r.Ended == Interrupted && r.Rounds == 0:
+		made = "broken off before the first of " + all + " was over"
+	case r.Ended == Interrupted:
+		made = fmt.Sprintf("broken off after %d of %s", r.Rounds, all)
+	}
+	return made + ", of " + strings.Join(mods, ", ")
 }
 
 // size is a number of bytes as people say it.
