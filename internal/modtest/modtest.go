@@ -1,6 +1,7 @@
 // Package modtest is a small world for tests: module versions made up on the
 // spot, a well-behaved GOPROXY and a signing checksum database over them,
-// servers that stop and start, and the real go command as their client.
+// servers that stop and start, the real go command as their client, and the check of
+// what we print against the schemas that we publish.
 //
 // It is imported by _test.go files and by tools only. It does not misbehave: for a source
 // that does, put internal/faults before its handlers. Everything that it starts
