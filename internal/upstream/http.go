@@ -331,12 +331,13 @@ func (n *Net) begin(ctx context.Context, source string, u *url.URL, h http.Heade
 func (n *Net) send(ctx context.Context, source string, u *url.URL, h http.Header, over lines, release func()) (*http.Response, *body, *Error) {
 	ctx, end := context.WithCancelCause(ctx)
 	cancel := func(cause error) { end(cause); release() }
+	begin := time.Now()
 	idle := time.AfterFunc(n.c.Timeout, func() { cancel(ErrStalled) })
 	resp, err := n.follow(ctx, source, u, h, over)
 	idle.Stop()
 	if err != nil {
 		if err.Status == 0 && errors.Is(context.Cause(ctx), ErrStalled) {
-			err.Err = fmt.Errorf("no answer within %v: %w", n.c.Timeout, ErrStalled)
+			err.Err = fmt.Errorf("no answer within %v: %w", waited(begin, n.c.Timeout), ErrStalled)
 		}
 		cancel(nil)
 		return nil, nil, err
@@ -540,11 +541,24 @@ func (b *body) read(p []byte) (int, error) {
 	case err == nil || err == io.EOF:
 		return n, err
 	case errors.Is(context.Cause(b.ctx), ErrStalled):
-		return n, b.fail("the answer stood still for %v: %w", b.budget, ErrStalled)
+		return n, b.fail("the answer stood still for %v: %w", waited(start, b.budget), ErrStalled)
 	case b.ctx.Err() != nil:
 		return n, context.Cause(b.ctx)
 	}
 	return n, b.fail("the answer broke off midway: %w", redacted(err))
+}
+
+// waited is how long was waited since begin, for people: whoever asks may have had less
+// time than budget.
+func waited(begin time.Time, budget time.Duration) time.Duration {
+	switch d := time.Since(begin); {
+	case d >= budget:
+		return budget
+	case d < time.Second:
+		return d.Round(time.Millisecond)
+	default:
+		return d.Round(100 * time.Millisecond)
+	}
 }
 
 func (b *body) fail(format string, args ...any) error {
