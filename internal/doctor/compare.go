@@ -90,7 +90,8 @@ func seeing(r Row) Seeing {
 	return Seeing{r.State, r.Text}
 }
 
-// ChangesText is what changed, for the eye.
+// ChangesText is what changed, for the eye: first what failed, and of what was not made on
+// one side only how much there is of it, since that follows from something else.
 func ChangesText(changes []Change) string {
 	if len(changes) == 0 {
 		return "The two reports differ in no check.\n"
@@ -104,10 +105,24 @@ func ChangesText(changes []Change) string {
 		}
 		fmt.Fprintf(&b, "  %s  %s\n", name, text)
 	}
-	for _, c := range changes {
+	told := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Good.State == Skip || c.Bad.State == Skip })
+	if len(told) == 0 {
+		told = slices.Clone(changes)
+	}
+	failed := func(c Change) int {
+		if c.Good.State == Fail || c.Bad.State == Fail {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(told, func(a, b Change) int { return failed(a) - failed(b) })
+	for _, c := range told {
 		fmt.Fprintf(&b, "\n%s (%s)\n", c.Title, c.ID)
 		side("good", c.Good)
 		side("bad ", c.Bad)
+	}
+	if n := len(changes) - len(told); n > 0 {
+		fmt.Fprintf(&b, "\n%s made on one side alone, because of others; --json has them\n", plural(n, "check was", "checks were"))
 	}
 	return b.String()
 }

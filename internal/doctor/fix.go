@@ -94,6 +94,10 @@ func (s *Subject) unset(names []string) (fix []string) {
 			fix = append(fix, "Remove-Item env:"+name)
 		case v.Layer == goenv.Environ:
 			fix = append(fix, "unset "+name)
+		case name == "GOTOOLCHAIN" && s.Place == finding.PowerShell: // by which go env -u itself would stop
+			fix = append(fix, "$env:GOTOOLCHAIN = 'local'; go env -u GOTOOLCHAIN; Remove-Item env:GOTOOLCHAIN")
+		case name == "GOTOOLCHAIN":
+			fix = append(fix, "GOTOOLCHAIN=local go env -u GOTOOLCHAIN")
 		default:
 			fix = append(fix, "go env -u "+name)
 		}

@@ -36,7 +36,7 @@ func commands(t *testing.T, sub *Subject, want string) []string {
 
 // layered are settings with variables in the environment, and others written with go env -w.
 func layered(sub *Subject, environ []string, written string) {
-	environ = append(environ, "GOMODCACHE="+sub.Settings.Get("GOMODCACHE").Value, "GOENV=env")
+	environ = append(environ, "GOMODCACHE="+sub.Settings.Get("GOMODCACHE").Value, "GOENV=env", "HOME="+sub.Settings.Get("HOME").Value)
 	sub.Settings = goenv.Load(environ, func(name string) ([]byte, error) {
 		if name != "env" {
 			return nil, os.ErrNotExist

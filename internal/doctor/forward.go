@@ -351,6 +351,21 @@ func (s *Subject) misread(out Outcome, u *url.URL) Outcome {
 		if shell {
 			out.Finding.Fix = []string{fmt.Sprintf(`export %s="$%s"`, name, small)}
 		}
+	case value != "" && strings.HasPrefix(out.Text, out.Subject+" cannot be connected to") && s.asGo().route(u) == out.Subject:
+		out.Text += "; " + name + " names it"
+		out.Finding.Mend = "correct the address in " + name + ", or take the variable away where this network lets one out without"
+		var names []string
+		for _, n := range slices.Compact([]string{name, small}) {
+			if s.Getenv(n) != "" {
+				names = append(names, n)
+			}
+		}
+		switch s.Place {
+		case finding.Terminal:
+			out.Finding.Fix = []string{"unset " + strings.Join(names, " ")}
+		case finding.PowerShell:
+			out.Finding.Fix = []string{"Remove-Item env:" + name}
+		}
 	}
 	return out
 }

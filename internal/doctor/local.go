@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/module"
@@ -103,11 +104,23 @@ func (s *Subject) Checks() []Check {
 	machine("git", "git", func(context.Context) Outcome { return s.git() })
 	machine("home", "home directory", func(context.Context) Outcome { return s.home() })
 	machine("modcache", "module cache", func(context.Context) Outcome { return s.modcache() })
+	machine("records", "records of the checksum database", func(context.Context) Outcome { return s.records() })
+	machine("buildcache", "build cache", func(context.Context) Outcome { return s.buildcache() })
+	machine("temporary", "temporary directory", func(context.Context) Outcome { return s.temporary() })
 	machine("cached", "modules in the cache", s.cached)
 	machine("disk", "disk", func(context.Context) Outcome { return s.disk() })
 	checks = append(checks, Check{ID: "project.gomod", Group: "Project", Title: "go.mod", Run: func(context.Context, Seen) Outcome { return s.gomod() }})
+	checks = append(checks, Check{ID: "project.writable", Group: "Project", Title: "go.mod and go.sum can be written", Run: func(context.Context, Seen) Outcome { return s.writable() }})
 	checks = append(checks, s.projectChecks()...)
-	checks = slices.Concat(checks, s.supply(), s.privateChecks())
+	ways := slices.Concat(s.supply(), s.privateChecks())
+	var rows, answers []string
+	for _, c := range ways {
+		rows = append(rows, c.ID)
+		if strings.HasPrefix(c.ID, "source.") && strings.HasSuffix(c.ID, ".answer") {
+			answers = append(answers, c.ID)
+		}
+	}
+	checks = append(slices.Concat(checks, ways), s.switched(answers), s.offline(rows))
 	for i := range checks {
 		run := checks[i].Run
 		checks[i].Run = func(ctx context.Context, seen Seen) Outcome {
@@ -484,26 +497,17 @@ func (s *Subject) git() Outcome {
 }
 
 func (s *Subject) home() Outcome {
-	if v := s.Settings.Get("GOMODCACHE"); v.Value != "" {
-		if !filepath.IsAbs(v.Value) {
-			return s.mean(Fail, finding.CacheDenied, v.Name, "GOMODCACHE is "+from(v)+", which is no absolute path")
-		}
-		return Outcome{State: OK, Text: "the module cache is " + from(v)}
+	v := s.Settings.Get("GOMODCACHE")
+	switch {
+	case v.Value == "":
+		return s.homeless("HOME, GOPATH and GOMODCACHE are not set, so the go command has no place for modules")
+	case !filepath.IsAbs(v.Value):
+		return s.mean(Fail, finding.CacheDenied, v.Name, "GOMODCACHE is "+from(v)+", which is no absolute path")
 	}
-	out := s.mean(Fail, finding.CacheDenied, "HOME", "HOME, GOPATH and GOMODCACHE are not set, so the go command has no place for modules")
-	// go env -w writes to a file below HOME, so it cannot mend this.
-	f := *out.Finding
-	if home := s.SystemHome; plainDir(home) {
-		f.Mend, f.Fix = "set HOME, as a login does", []string{finding.Setting(s.Place, "HOME", home)}
-	} else {
-		f.Mend = "set HOME, or name directories for what is downloaded and built"
-		f.Fix = []string{finding.Setting(s.Place, "GOMODCACHE", "/tmp/gomod"), finding.Setting(s.Place, "GOCACHE", "/tmp/gocache")}
-	}
-	out.Finding = &f
-	return out
+	return Outcome{State: OK, Text: "the module cache is " + from(v)}
 }
 
-// nearest is dir, or the nearest directory above it that is there.
+// nearest is dir, or the nearest directory above it that is there and may be seen.
 func nearest(dir string) (string, error) {
 	for {
 		info, err := os.Stat(dir)
@@ -512,7 +516,7 @@ func nearest(dir string) (string, error) {
 			return dir, fmt.Errorf("%s is a file, and no directory", dir)
 		case err == nil:
 			return dir, nil
-		case !errors.Is(err, fs.ErrNotExist):
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) && !errors.Is(err, fs.ErrPermission):
 			return dir, err
 		}
 		up := filepath.Dir(dir)
@@ -521,28 +525,6 @@ func nearest(dir string) (string, error) {
 		}
 		dir = up
 	}
-}
-
-// modcache makes and removes an empty file, as nothing else shows whether one may.
-func (s *Subject) modcache() Outcome {
-	dir := s.Settings.Get("GOMODCACHE").Value
-	if !filepath.IsAbs(dir) {
-		return Outcome{State: NA, Text: "there is none"}
-	}
-	for _, d := range []string{dir, filepath.Join(dir, "cache", "download")} {
-		at, err := nearest(d)
-		if err == nil {
-			var f *os.File
-			if f, err = os.CreateTemp(at, ".sluice-doctor-*"); err == nil {
-				f.Close()
-				os.Remove(f.Name())
-			}
-		}
-		if err != nil {
-			return s.mean(Fail, finding.CacheDenied, dir, fmt.Sprintf("nothing can be written at %s: %v", at, plain(err)))
-		}
-	}
-	return Outcome{State: OK, Text: "it can be written"}
 }
 
 func plain(err error) error {

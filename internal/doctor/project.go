@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +18,6 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modsluice/sluice/internal/finding"
-	"github.com/modsluice/sluice/internal/goenv"
 	"github.com/modsluice/sluice/internal/goproxy"
 )
 
@@ -521,10 +519,8 @@ func (s *Subject) toolchain(p *project, seen Seen) Outcome {
 	if p.file != nil && p.file.Toolchain != nil && version.Compare(p.file.Toolchain.Name, wanted) > 0 {
 		wanted = p.file.Toolchain.Name
 	}
-	for _, dir := range filepath.SplitList(s.Getenv("PATH")) {
-		if filepath.IsAbs(dir) && !missing(filepath.Join(dir, wanted)) {
-			return Outcome{State: OK, Text: text + "; " + wanted + " is in PATH"}
-		}
+	if s.inPath(wanted) {
+		return Outcome{State: OK, Text: text + "; " + wanted + " is in PATH"}
 	}
 	if suffix == "path" {
 		return s.mean(Fail, finding.ToolchainTooOld, "GOTOOLCHAIN", fmt.Sprintf("%s, GOTOOLCHAIN is %s, and %s is not in PATH", text, from(set), wanted))
@@ -532,22 +528,10 @@ func (s *Subject) toolchain(p *project, seen Seen) Outcome {
 	if s.cachedToolchain(wanted) {
 		return Outcome{State: OK, Text: text + "; " + wanted + " is in the module cache"}
 	}
-	why := ""
-	switch list := s.Sources; {
-	case len(list) > 0 && list[0].Entry.Kind == goenv.Off:
-		why = "GOPROXY is off, so it cannot be fetched"
-	case s.Settings.Get("GOSUMDB").Value == "off" && !(len(list) == 1 && list[0].Entry.Kind == goenv.File):
-		why = "GOSUMDB is off, and the go command runs no toolchain that it cannot verify"
-	}
-	if why != "" {
+	if why := s.fetchesNone(); why != "" {
 		return s.mean(Fail, finding.ToolchainDownload, "GOTOOLCHAIN", text+"; "+why)
 	}
-	return Outcome{State: OK, Text: text + "; the go command fetches " + wanted}
-}
-
-// cachedToolchain reports whether the module cache has a toolchain.
-func (s *Subject) cachedToolchain(name string) bool {
-	return cachedZip(s.Settings.Get("GOMODCACHE").Value, module.Version{Path: "golang.org/toolchain", Version: "v0.0.1-" + name + "." + runtime.GOOS + "-" + runtime.GOARCH})
+	return Outcome{State: OK, Text: text + "; the go command fetches " + wanted, Fact: wants(wanted)}
 }
 
 // cachedZip reports whether the module cache in dir has the zip of a version.

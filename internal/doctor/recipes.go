@@ -90,7 +90,13 @@ func (s *Subject) remarked(ctx context.Context, remarks []remark, fine string) O
 		f.Mend = first.mend
 	}
 	if first.fix != nil {
-		f.Fix = first.fix
+		f.Fix = slices.Clone(first.fix)
+		for i, line := range f.Fix {
+			// A setting is written as the recipe writes settings.
+			if m := assignment.FindStringSubmatch(line); m != nil {
+				f.Fix[i] = finding.Setting(first.place, m[1], m[2])
+			}
+		}
 	}
 	if first.sure != "" {
 		f.Confidence = first.sure
@@ -98,6 +104,9 @@ func (s *Subject) remarked(ctx context.Context, remarks []remark, fine string) O
 	out.Finding, out.Subject = &f, first.file
 	return out
 }
+
+// assignment is a setting as a shell has it, whose value stands between quotes as it is.
+var assignment = regexp.MustCompile(`^(GO[A-Z]+)=([^"'$\\\n]+)$`)
 
 // private are the required modules that go past the proxies and that nothing replaces.
 func (s *Subject) private(p *project) (paths []string) {

@@ -277,7 +277,7 @@ func (s *Subject) ask(ctx context.Context, host string, wait, system time.Durati
 	wg.Wait()
 	for i := range a.said {
 		if ctxs[i].Err() != nil && a.said[i].Silent {
-			a.said[i].Err = fmt.Errorf("no answer in %s", short(a.said[i].Took))
+			a.said[i].Err = fmt.Errorf("no answer in %s: %w", short(a.said[i].Took), a.said[i].Err)
 		}
 	}
 	return a
@@ -534,15 +534,15 @@ func (s *Subject) resolver(ctx context.Context, seen Seen, ways []way) Outcome {
 			nameless = append(nameless, x)
 		}
 	}
-	if out := s.servers(seen, nameless, a, name); out != nil {
-		return *out
+	out := s.servers(seen, nameless, a, name)
+	if out == nil && bad != nil && name.State == OK {
+		out = s.elsewhere(ctx, seen, w, a, name)
 	}
-	if bad != nil && name.State == OK {
-		if out := s.elsewhere(ctx, seen, w, a, name); out != nil {
-			return *out
-		}
+	if out == nil {
+		out = &Outcome{State: OK, Text: a.text(s)}
 	}
-	return Outcome{State: OK, Text: a.text(s)}
+	out.Fact = a
+	return *out
 }
 
 // text says who is asked and what stands out, where nothing is the matter.

@@ -343,10 +343,14 @@ func (s *Subject) steps(w way) []Check {
 			d := net.Dialer{Timeout: s.Limits.Lookup}
 			conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(proxy.Hostname(), port))
 			if err != nil {
-				return s.misread(s.mean(Fail, finding.ForwardProxyBroken, proxy.Host, fmt.Sprintf("%s cannot be connected to: %v", proxy.Host, err)), w.url)
+				out := s.misread(s.mean(Fail, finding.ForwardProxyBroken, proxy.Host, fmt.Sprintf("%s cannot be connected to: %v", proxy.Host, err)), w.url)
+				addr, _ := netip.ParseAddr(proxy.Hostname())
+				out.Fact = unreached{{addr, err}}
+				return out
 			}
+			at, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 			conn.Close()
-			return Outcome{State: OK, Text: "through " + proxy.Host}
+			return Outcome{State: OK, Text: "through " + proxy.Host, Fact: reached{at}}
 		}),
 		check("name", "name", "name", w.needs, func(ctx context.Context, _ Seen) Outcome {
 			if !direct {
@@ -462,13 +466,21 @@ func (s *Subject) connect(ctx context.Context, w way, host, source string, addrs
 	if e == nil {
 		return Outcome{State: Unknown, Text: "there is no address to connect to"}
 	}
+	var out Outcome
 	switch {
 	case isLie(host, e.addr.Addr()):
-		return s.mean(Fail, finding.DNSHijackOrPortal, w.url.Host, fmt.Sprintf("the name leads to %s, which cannot be its own: %s", e.addr.Addr(), say(e)))
+		out = s.mean(Fail, finding.DNSHijackOrPortal, w.url.Host, fmt.Sprintf("the name leads to %s, which cannot be its own: %s", e.addr.Addr(), say(e)))
 	case four == nil && absent(six):
-		return s.mean(Fail, finding.IPv6Broken, w.url.Host, say(six))
+		out = s.mean(Fail, finding.IPv6Broken, w.url.Host, say(six))
+	default:
+		out = s.fakeIP(s.failed(e.err, w.url.Host), w.url, e.addr.Addr())
 	}
-	return s.fakeIP(s.failed(e.err, w.url.Host), w.url, e.addr.Addr())
+	var all unreached
+	for _, e := range slices.Concat(ends[true], ends[false]) {
+		all = append(all, attempt{e.addr.Addr(), e.err})
+	}
+	out.Fact = all
+	return out
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

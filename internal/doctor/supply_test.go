@@ -533,7 +533,7 @@ func TestAProblemOfTheMachineIsFound(t *testing.T) {
 			s.Settings = goenv.Load([]string{"GOPROXY=" + s.Settings.Get("GOPROXY").Value, "GOMODCACHE=" + filepath.Join("/", "dev", "null", "mod")}, nil, "", "")
 		}, "broken SL-DISK-002"},
 		{"a variable that hides what was written", func(s *Subject) {
-			s.Settings = goenv.Load([]string{"GOPROXY=" + s.Settings.Get("GOPROXY").Value, "GOMODCACHE=" + s.Settings.Get("GOMODCACHE").Value, "GOENV=env"},
+			s.Settings = goenv.Load([]string{"GOPROXY=" + s.Settings.Get("GOPROXY").Value, "GOMODCACHE=" + s.Settings.Get("GOMODCACHE").Value, "GOENV=env", "HOME=" + s.Settings.Get("HOME").Value},
 				func(string) ([]byte, error) { return []byte("GOPROXY=https://proxy.example.com\n"), nil }, "", "")
 		}, "impaired SL-ENV-004"},
 	} {

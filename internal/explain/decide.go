@@ -453,8 +453,12 @@ func warns(low string) bool {
 }
 
 func ofOthers(low string) bool {
-	return slices.ContainsFunc(foreign, func(sign string) bool { return strings.Contains(low, sign) }) || strings.Contains(low, "_test.go:") && testSays.MatchString(low)
+	return slices.ContainsFunc(foreign, func(sign string) bool { return strings.Contains(low, sign) }) || strings.Contains(low, "_test.go:") && testSays.MatchString(low) || strings.Contains(low, "connect to ") && byHTTPClient.MatchString(low)
 }
+
+// byHTTPClient is how the programs of Java say that they cannot connect, Maven and Gradle
+// among them.
+var byHTTPClient = regexp.MustCompile(`\bconnect to [a-z0-9.-]+:\d+ (?:\[[^\]]*\] )?failed: `)
 
 // cachePath is where the go command keeps modules, its own files, or what it builds.
 var cachePath = regexp.MustCompile(`^go: |pkg[/\\]mod|go-build|gopath|gocache|gomodcache|[/\\]go[/\\]|go\.(?:mod|sum|work)`)
@@ -859,6 +863,8 @@ func (t *text) refine(c *cand, i int, l line, said string) {
 		if c.code == finding.NoModule && strings.Contains(l.low, "(from $go") && c.weight == telling {
 			c.confidence = finding.Medium
 		}
+	case finding.CacheDenied, finding.ProjectDenied, finding.HomeDenied:
+		c.code = deniedAt(l.text, c.code)
 	case finding.CacheDamaged:
 		if what == askedProxy && !strings.Contains(l.low, "/cache/download/") {
 			c.confidence = finding.Medium
@@ -945,7 +951,7 @@ func (t *text) heed(c *cand, what asked, said string) (ours bool) {
 	case inBody[code] && w == telling:
 		c.code = code
 	case w < telling:
-	case refused && what == askedProxy && (code == finding.DiskFull || code == finding.SourceConnectTimeout && !strings.Contains(said, "no such host") || code == finding.SourceServerError || code == finding.SourceReset || code == finding.CacheDenied):
+	case refused && what == askedProxy && (code == finding.DiskFull || code == finding.SourceConnectTimeout && !strings.Contains(said, "no such host") || code == finding.SourceServerError || code == finding.SourceReset || deniedCodes[code]):
 		c.code, c.confidence = finding.SourceServerError, finding.Medium
 	case c.code == finding.SourceServerError && what == askedProxy && (code == finding.VCSLogin || code == finding.VCSRejected || code == finding.VCSRepoNotFound || code == finding.SSHKey || code == finding.SSHHostKey):
 		c.code, c.confidence = code, finding.Medium

@@ -183,6 +183,13 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 		if repo, ok := strings.CutPrefix(urls.FindString(r.Line+" "+r.next), "https://"); ok && r.Module == "" {
 			f = f.With(finding.StandInModule, repo)
 		}
+		drop("git ls-remote https://" + finding.StandInModule) // nobody knows of which
+	case finding.ImportCase:
+		if m := twoSpellings.FindStringSubmatch(r.Line); m != nil {
+			f = f.With(finding.StandInModule, m[1])
+		}
+	case finding.CacheDenied, finding.TempDenied, finding.NoLocks:
+		f = r.suitDenied(f, place)
 	case finding.GoModParse:
 		if queried.MatchString(r.Line) {
 			f.Why = "In place of a version, such as v1.2.3, there is a branch or a short form, so sources are asked before go.mod is even read."
@@ -203,6 +210,9 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 	}
 	return f
 }
+
+// twoSpellings is a package that is imported in two spellings, in the first of them.
+var twoSpellings = regexp.MustCompile(`import collision: "([^"\s]+)" and "`)
 
 // installs is f with go install in place of go mod init.
 func installs(f finding.Finding) finding.Finding {

@@ -1568,18 +1568,53 @@ no queda espacio
 デバイスに空き領域
 ディスクに十分な空き領域
 `},
-	{finding.CacheDenied, `
-could not create module cache
-module cache not found
+	{finding.NoHome, `
 neither gomodcache nor gopath
 neither gopath nor gomodcache
 build cache is required
-failed to initialize build cache
-failed to create cache directory
 gocache is not defined
 gopath is not defined
 $home is not defined
+%localappdata% is not defined
 neither $xdg_cache_home nor $home
+neither $xdg_config_home nor $home
+could not locate sumdb file
+`},
+	{finding.HomeDenied, `
+writing go env config: open 
+writing go env config: mkdir 
+/sumdb/*permission denied
+/pkg/sumdb/*read-only file system
+/pkg/sumdb/*no such file or directory
+mkdir */pkg/sumdb
+`},
+	{finding.TempDenied, `
+creating work dir
+`},
+	{finding.ProjectDenied, `
+updating go.mod: open 
+updating go.sum: open 
+updating go.work: open 
+updating go.work.sum: open 
+go.mod: permission denied
+go.sum: permission denied
+go.mod: read-only file system
+go.sum: read-only file system
+`},
+	{finding.NoLocks, `
+lock /*function not implemented
+lock /*no locks available
+lock /*operation not supported
+lock /*not supported by
+lock * no locks available
+/pkg/mod*function not implemented
+/pkg/mod*no locks available
+`},
+	{finding.CacheDenied, `
+could not create module cache
+module cache not found
+failed to initialize build cache
+failed to create cache directory
 read-only file system
 /pkg/mod*permission denied
 \pkg\mod*access is denied
@@ -1602,17 +1637,8 @@ mkdir /.cache
 /pkg/mod*not a directory
 /pkg/mod*input/output error
 /pkg/mod*stale nfs
-/pkg/mod*function not implemented
-/pkg/mod*no locks available
 rlock 
-lock * no locks available
-go.mod: permission denied
-go.sum: permission denied
-go.mod: read-only
 gopath*permission denied
-could not locate sumdb file
-/sumdb/*permission denied
-creating work dir
 unlinkat*permission denied
 cache/lock
 /go/src*permission denied

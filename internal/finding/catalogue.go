@@ -124,6 +124,12 @@ const (
 	CacheDenied  Code = "SL-DISK-002" // the module or build cache cannot be used
 	CacheDamaged Code = "SL-DISK-003" // a module in the cache, or as it came, is damaged
 
+	NoHome        Code = "SL-DISK-004" // so that the go command has no place for anything
+	HomeDenied    Code = "SL-DISK-005" // HOME or GOPATH cannot be written
+	TempDenied    Code = "SL-DISK-006" // TMPDIR, GOTMPDIR, or the system's own
+	ProjectDenied Code = "SL-DISK-007" // go.mod or go.sum cannot be written
+	NoLocks       Code = "SL-DISK-008" // the file system has none
+
 	BadRequest Code = "SL-REQ-001" // the path means nothing in the protocol
 
 	NotModules Code = "SL-NONE-001" // the failure has nothing to do with obtaining modules
@@ -531,7 +537,7 @@ var entries = [...]Entry{
 	},
 	{
 		Code: VCSMissing, Cause: CauseGitMissingBinary, Severity: Fail,
-		Title: "a version control program is not installed where Sluice runs",
+		Title: "a version control program is not installed where the module is fetched",
 		Why:   "The module comes straight from its repository, which needs the go command and git, hg or svn on PATH.",
 		Mend:  "install it on the machine or in the image that runs Sluice",
 		Fix:   []string{"sudo apt-get install -y git"},
@@ -611,7 +617,10 @@ var entries = [...]Entry{
 		Title: "the SSH port of the git server cannot be reached",
 		Why:   "A firewall or filter drops or cuts port 22. This is not about keys.",
 		Mend:  "use https for this host, or SSH over port 443 where the host offers it",
-		Fix:   []string{"git config --global url.https://HOST/.insteadOf git@HOST:", "ssh -T -p 443 git@ssh.HOST"},
+		Fix: []string{
+			"git config --global --add url.https://HOST/.insteadOf git@HOST: && git config --global --add url.https://HOST/.insteadOf ssh://'git'@HOST/", // the quotes keep it from being taken for a login
+			"ssh -T -p 443 git@ssh.HOST",
+		},
 	},
 	{
 		Code: StoreNotWritable, Cause: CausePermissionDeniedModCache, Severity: Warn,
@@ -800,7 +809,7 @@ var entries = [...]Entry{
 		Title: "another Go version is wanted, and cannot be had",
 		Why:   "The one that go.mod, go.work or GOTOOLCHAIN names does not exist, or the proxy lacks it, or it cannot be verified.",
 		Mend:  "name a release that exists, or install it and stay with it",
-		Fix:   []string{"go env GOTOOLCHAIN GOPROXY GOSUMDB", "go env -w GOTOOLCHAIN=local"},
+		Fix:   []string{"go env GOTOOLCHAIN", "go env -w GOTOOLCHAIN=local"}, // the two that go before the switch
 	},
 	{
 		Code: ToolchainTooOld, Cause: CauseToolchainLocalTooOld, Severity: Fail,
@@ -826,7 +835,7 @@ var entries = [...]Entry{
 	{
 		Code: CacheDenied, Cause: CausePermissionDeniedModCache, Severity: Fail,
 		Title: "the module or build cache cannot be used",
-		Why:   "It belongs to another user, is read-only, or cannot be located since HOME is not set.",
+		Why:   "It belongs to another user, or lies where nothing may be written, such as a file system that is mounted read-only.",
 		Mend:  "see where it is and whose, and give it to this user or name another place",
 		Fix:   []string{"ls -ld $(go env GOMODCACHE GOCACHE)", "go env -w GOMODCACHE=DIR"},
 	},
@@ -836,6 +845,41 @@ var entries = [...]Entry{
 		Why:   "It was cut short on the way or spoilt in the cache, so it cannot be unpacked or is not what was recorded.",
 		Mend:  "remove what is damaged in the module cache, and nothing else, and fetch it again",
 		Fix:   []string{"sluice rescue --cache", "go mod download MODULE@VERSION"},
+	},
+	{
+		Code: NoHome, Cause: CausePermissionDeniedModCache, Severity: Fail,
+		Title: "HOME is not set, so the go command has no place for its files",
+		Why:   "Modules, builds and settings lie below it by default. Services, cron and some CI systems start programs without it.",
+		Mend:  "set HOME, as a login does",
+		Fix:   []string{`export HOME="$(getent passwd "$(id -u)" | cut -d: -f6 | grep . || mktemp -d)"`},
+	},
+	{
+		Code: HomeDenied, Cause: CausePermissionDeniedModCache, Severity: Fail,
+		Title: "the home directory, or the one of GOPATH, cannot be written",
+		Why:   "All that the go command keeps lies there by default. It is not there, is read-only, or belongs to another user.",
+		Mend:  "name directories that this user can write, for GOPATH and GOCACHE",
+		Fix:   []string{"ls -ld ~ $(go env GOPATH GOCACHE)", `export GOPATH="$(mktemp -d)"; export GOCACHE="$GOPATH/build"`},
+	},
+	{
+		Code: TempDenied, Cause: CausePermissionDeniedModCache, Severity: Fail,
+		Title: "the temporary directory cannot be used",
+		Why:   "GOTMPDIR or TMPDIR names one that is not there or cannot be written, or the system's own is so. Builds happen in it.",
+		Mend:  "leave the variables out, or name a directory that can be written",
+		Fix:   []string{"ls -ld ${GOTMPDIR:-${TMPDIR:-/tmp}}", "unset GOTMPDIR TMPDIR"},
+	},
+	{
+		Code: ProjectDenied, Cause: CausePermissionDeniedModCache, Severity: Fail,
+		Title: "go.mod or go.sum of the project cannot be written",
+		Why:   "They lack something that the go command would add, and the project is mounted read-only or is another user's.",
+		Mend:  "add it where the project can be written, and commit both files; or mount it so that it can be",
+		Fix:   []string{"ls -ld . go.mod go.sum", "go mod tidy"},
+	},
+	{
+		Code: NoLocks, Cause: CausePermissionDeniedModCache, Severity: Fail,
+		Title: "the file system has no locks, which the go command needs",
+		Why:   "The module cache, or the project, lies on a network share or in a mount that cannot lock files.",
+		Mend:  "put the module cache on a local disk",
+		Fix:   []string{"df -hT $(go env GOMODCACHE)", "go env -w GOMODCACHE=DIR"},
 	},
 	{
 		Code: BadRequest, Cause: CausePackageNotFound, Severity: Fail,

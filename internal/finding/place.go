@@ -98,6 +98,10 @@ const (
 	TakeDefault = "sluice use default" // what the toolchain has; also where GOPROXY is off, which best obeys
 )
 
+// OtherTemp is how somebody at a terminal takes another temporary directory where that of
+// the system cannot be written.
+const OtherTemp = "mkdir -p ~/.cache/tmp && export TMPDIR=~/.cache/tmp"
+
 // yourProxy is a stand-in, for places where only the reader knows a source.
 const yourProxy = "https://YOUR-PROXY,direct"
 
@@ -326,7 +330,7 @@ var written = map[Code]map[Place][]string{
 	},
 	VCSMissing: {
 		PowerShell: {"winget install --id Git.Git"},
-		Dockerfile: {"RUN apk add --no-cache git", "RUN apt-get update && apt-get install -y git"},
+		Dockerfile: {"RUN apk add --no-cache git || (apt-get update && apt-get install -y git)"},
 		GitLab:     {"before_script: [ 'apk add --no-cache git || (apt-get update && apt-get install -y git)' ]"},
 	},
 	RecipeNoSum: {
@@ -339,6 +343,34 @@ var written = map[Code]map[Place][]string{
 	CacheDenied: {
 		Dockerfile: {"ENV GOMODCACHE=/tmp/gomod GOCACHE=/tmp/gocache", "RUN --mount=type=cache,target=/go/pkg/mod go mod download"},
 		GitLab:     {`variables: { GOMODCACHE: "$CI_PROJECT_DIR/.cache/mod", GOCACHE: "$CI_PROJECT_DIR/.cache/build" }`},
+	},
+	NoHome: {
+		PowerShell: {"$env:USERPROFILE = [Environment]::GetFolderPath('UserProfile')", "$env:LOCALAPPDATA = [Environment]::GetFolderPath('LocalApplicationData')"},
+		Dockerfile: {"ENV GOPATH=/tmp/go GOCACHE=/tmp/gocache"},
+		GitHub:     {`env: { GOPATH: "/tmp/go", GOCACHE: "/tmp/gocache" }`},
+		GitLab:     {`variables: { GOPATH: "$CI_PROJECT_DIR/.cache/go", GOCACHE: "$CI_PROJECT_DIR/.cache/build" }`},
+	},
+	HomeDenied: {
+		PowerShell: {"Get-Acl $HOME | Format-List", `$env:GOPATH = "$env:TEMP\go"; $env:GOCACHE = "$env:TEMP\go-build"`},
+		Dockerfile: {"ENV GOPATH=/tmp/go GOCACHE=/tmp/gocache"},
+		GitHub:     {`env: { GOPATH: "/tmp/go", GOCACHE: "/tmp/gocache" }`},
+		GitLab:     {`variables: { GOPATH: "$CI_PROJECT_DIR/.cache/go", GOCACHE: "$CI_PROJECT_DIR/.cache/build" }`},
+	},
+	TempDenied: {
+		PowerShell: {"Get-ChildItem env:TMP, env:TEMP, env:GOTMPDIR", `$env:TMP = "$env:LOCALAPPDATA\Temp"; $env:GOTMPDIR = ''`},
+		Dockerfile: {"ENV TMPDIR=/tmp", "RUN mkdir -p -m 1777 /tmp"},
+		GitHub:     {`env: { TMPDIR: "/tmp", GOTMPDIR: "" }`},
+		GitLab:     {`variables: { TMPDIR: "/tmp", GOTMPDIR: "" }`},
+	},
+	ProjectDenied: {
+		PowerShell: {"Get-Acl go.mod | Format-List", "go mod tidy"},
+		Dockerfile: {"RUN --mount=type=bind,target=.,rw go mod download"},
+	},
+	NoLocks: {
+		PowerShell: {"Get-PSDrive -PSProvider FileSystem", "go env -w GOMODCACHE=DIR"},
+		GitLab:     {`variables: { GOMODCACHE: "/tmp/gomod" }`},
+		GitHub:     {`env: { GOMODCACHE: "/tmp/gomod" }`},
+		Dockerfile: {`ENV GOMODCACHE="/tmp/gomod"`},
 	},
 	DiskFull: {
 		Dockerfile: {"docker system df", "docker builder prune"},

@@ -98,7 +98,7 @@ func answers() []scenario {
 			l.net.Address(gateAddr)
 			l.net.Name(gateHost, gateAddr)
 			l.env["HTTPS_PROXY"] = forward
-		}, fixes: byHand(finding.ForwardProxyBroken, "HTTPS_PROXY is unset, as this network needs none", func(l *lab) { delete(l.env, "HTTPS_PROXY") })},
+		}},
 		{name: "a10-malformed", rows: "A10", title: "HTTPS_PROXY lacks a colon", planted: one(finding.ForwardProxyBroken), set: func(l *lab) {
 			l.bad(l.world.Handler())
 			l.env["HTTPS_PROXY"] = "http//" + gateHost + ":3128"

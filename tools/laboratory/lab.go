@@ -93,7 +93,7 @@ func newLab(t *modtest.Scope, program string) *lab {
 	l := &lab{Scope: t, program: program, net: modtest.NewNetwork(t, resolver, "--address=/"+wild+"/"+otherAddr), world: modtest.New(t)}
 	l.net.Options = "timeout:2 attempts:1" // as long as doctor waits
 	l.net.Resolvers(resolver)
-	l.net.Sh("ip link add out type veth peer name far && ip link set far up && ip link set out arp off && ip addr add " + hereAddr + "/24 dev out && ip link set out up && ip route add default dev out")
+	l.wire()
 	l.net.Sh(fmt.Sprintf("nft 'add set inet net seen4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }; add set inet net seen6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }; "+
 		"add chain inet net count { type filter hook output priority -200; }; "+
 		"add rule inet net count meta skgid %[1]d tcp flags & (syn|ack) == syn add @seen4 { ip daddr . tcp dport }; add rule inet net count meta skgid %[1]d udp dport 1-65535 add @seen4 { ip daddr . udp dport }; "+
@@ -131,6 +131,11 @@ func newLab(t *modtest.Scope, program string) *lab {
 	l.source("https://" + badHost)
 	l.gomod("")
 	return l
+}
+
+// wire makes the only interface that leads out, and the route.
+func (l *lab) wire() {
+	l.net.Sh("ip link add out type veth peer name far && ip link set far up && ip link set out arp off && ip addr add " + hereAddr + "/24 dev out && ip link set out up && ip route add default dev out")
 }
 
 // defaults are the hosts of the sources that the toolchain comes with: one, mostly.

@@ -72,6 +72,10 @@ func main() {
 	shuffle := flag.Uint64("shuffle", 0, "begin the scenarios in an order that this `number` gives, and not in that of the table")
 	dockerfile := flag.String("image", "", "do what this `Dockerfile` says, without docker: for the laboratory itself, where a scenario builds an image")
 	base := flag.String("base-env", "", "with -image: the `variables` of its base image, with spaces between them")
+	if len(os.Args) > 2 && os.Args[1] == "-without-locks" { // and a program that is run so: for the laboratory itself
+		fmt.Fprintln(os.Stderr, "laboratory:", becomeWithoutLocks(os.Args[2:]))
+		os.Exit(126)
+	}
 	flag.Parse()
 	re, err := regexp.Compile(*run)
 	if err != nil || flag.NArg() > 0 || *jobs < 1 || *rounds < 1 || *record != "" && !*rescues {

@@ -91,9 +91,7 @@ func projects() []scenario {
 			l.file(".gitconfig", "")
 			r.Page(private + " git ssh://git@" + modtest.GitHost + "/team/lib.git")
 			l.net.Filter("ip daddr " + gitAddr + " tcp dport 22 reject")
-		}, fixes: byHand(finding.SSHPort, "git takes https for this host: url.insteadOf", func(l *lab) {
-			l.file(".gitconfig", "[url \"https://"+modtest.GitHost+"/\"]\n\tinsteadOf = ssh://git@"+modtest.GitHost+"/\n")
-		})},
+		}},
 		{name: "b7-rejected", rows: "B7", title: "git is told to use a token that the repository no longer takes", explains: true, planted: one(finding.VCSRejected), set: func(l *lab) {
 			g, _ := l.direct()
 			g.RequireGitAuth("user", "secret")

@@ -23,7 +23,7 @@ import (
 
 // scenarios are all of them, in the order of the table of situations.
 func scenarios() []scenario {
-	list := slices.Concat(networks(), encryption(), answers(), settings(), projects(), machines(), recipes(), doubles(), healthy(), further())
+	list := slices.Concat(networks(), encryption(), answers(), settings(), projects(), machines(), recipes(), doubles(), healthy(), further(), places())
 	slices.SortStableFunc(list, func(a, b scenario) int { return cmp.Compare(a.place(), b.place()) })
 	return list
 }
