@@ -47,7 +47,7 @@ type text struct {
 var foreign = []string{
 	"error response from daemon", "docker.io/", "docker daemon", "docker.sock", "/manifests/", "/blobs/sha256", `/v2/":`, "/v2/: ", "failed to resolve source metadata",
 	"failed to do request: head", "pull access denied", "toomanyrequests", "manifest unknown", "failed to fetch oauth token", "failed to copy: httpreadseeker",
-	"imagepullbackoff", "errimagepull", "failed to pull image", "permission denied while trying to connect",
+	"importing cache manifest", "ghcr.io", "quay.io", "gcr.io/", "mcr.microsoft.com", "public.ecr.aws", "registry.k8s.io", "imagepullbackoff", "errimagepull", "failed to pull image", "permission denied while trying to connect",
 	"npm err", "npm error", "npm warn", "yarn error", "pip._vendor", "crates.io", "pypi.org", "rubygems.org", "could not fetch specs",
 	"e: failed to fetch", "w: failed to fetch", "err:1 ", "err:2 ", "err:3 ", "apkindex", "fetch https://dl-cdn",
 	"http: proxy error", "panic:", "rpc error: code", "listen tcp", "fork/exec /tmp", "wget: ",
@@ -257,21 +257,30 @@ func within(path, mod string) bool {
 // some 0.1 ms each; past it only what the go command itself printed.
 const maxLooked = 256
 
-// shape is the same for lines that differ in their digits only, but for the digits of
-// whom a connection was to be made to: two ports of one machine are two services.
+// shape is the same for lines that differ in their digits only, but for those of the
+// address and port that a connection was to be made to: two ports of one machine are
+// two services.
 func shape(low string) uint64 {
 	h := uint64(14695981039346656037) // FNV-1a
-	for i := range len(low) {
-		if c := low[i]; !isDigit(c) {
-			h = (h ^ uint64(c)) * 1099511628211
-		}
+	to := strings.Index(low, "dial ")
+	if to < 0 {
+		to = strings.Index(low, "connect to ")
 	}
-	if strings.Contains(low, "dial") || strings.Contains(low, "connect") {
-		for _, at := range peers.FindAllStringIndex(low, -1) {
-			if strings.HasPrefix(low[at[1]:], "->") {
-				continue // our own end, whose port is another each time
-			}
-			for _, c := range []byte(low[at[0]:at[1]]) {
+	for i := 0; i < len(low); i++ {
+		c := low[i]
+		if !isDigit(c) {
+			h = (h ^ uint64(c)) * 1099511628211
+			continue
+		}
+		from := i
+		for i+1 < len(low) && isDigit(low[i+1]) {
+			i++
+		}
+		if to < 0 || from < to || strings.HasPrefix(low[i+1:], "->") {
+			continue // our own end of a connection has another port each time
+		}
+		if before := low[from-1]; before == ':' || before == '.' || i+1 < len(low) && low[i+1] == '.' || strings.HasSuffix(low[:from], " port ") {
+			for _, c := range []byte(low[from : i+1]) {
 				h = (h ^ uint64(c)) * 1099511628211
 			}
 		}
@@ -279,12 +288,10 @@ func shape(low string) uint64 {
 	return h
 }
 
-// peers are addresses with a port, and the port that curl and ssh name.
-var peers = regexp.MustCompile(`(?:\[[0-9a-f:.%a-z]+\]|\d+\.\d+\.\d+\.\d+|[a-z][a-z0-9.-]*):\d{1,5}\b|\bport \d{1,5}\b`)
-
-// ourOwn reports whether the go command printed the line about a module.
+// ourOwn reports whether the go command printed the line about a module, or another
+// program quotes it.
 func ourOwn(low string) bool {
-	return strings.Contains(low, "/@v/") || strings.Contains(low, "/@latest") || strings.HasPrefix(low, "go: ")
+	return strings.Contains(low, "/@v/") || strings.Contains(low, "/@latest") || strings.HasPrefix(low, "go: ") || strings.Contains(low, ": go: ")
 }
 
 // worth is what the line can be worth at most, and whether that is by a status in

@@ -1471,6 +1471,8 @@ main module does not
 ?workspace mode
 no go.mod file
 no go.mod found
+?^go: *go.mod already exists
+?^go: *go.work already exists
 go.mod not found
 ?go.mod does not exist
 go.mod: no such file or directory
@@ -1721,6 +1723,10 @@ package command-line-arguments is not a main package
 ?declared and not used
 ?declared but not used
 ?cannot use * as * value
+?cannot use * as type 
+?assignment mismatch
+?cannot infer
+?does not satisfy
 ?too many arguments in call
 ?not enough arguments in call
 ?missing return
@@ -1861,6 +1867,8 @@ package command-line-arguments is not a main package
 ?already exists and is not an object file
 ?already exists and is a directory
 ?for flag -
+?invalid boolean value
+?copier: stat
 ?-p must be a positive
 ?named files must be .go files
 ?multiple //go:build
