@@ -411,6 +411,8 @@ func (t *text) at(hits []int, i int, l line) (best cand, body int) {
 		best.weight = vague
 	}
 	switch {
+	case position && best.code == finding.PackageNotFound && !strings.Contains(l.low, "could not import"):
+		// The go command found the import in that file, and nothing for it; a compiler speaks of what it could not import.
 	case position && (best.weight == vague || best.code == finding.GoModParse):
 		best.code, best.weight = finding.NotModules, vague // a compiler reads Go files, not go.mod
 	case best.code == finding.CacheDenied && best.weight == vague && !cachePath.MatchString(l.low):

@@ -11,6 +11,10 @@ func TestOutputsThatWerePostedInPublicAreExplained(t *testing.T) {
 	score(t, reports(t, "testdata/public.txtar"))
 }
 
+func TestWhatTheGoCommandsOwnTestsMakeItPrintIsExplained(t *testing.T) {
+	score(t, reports(t, "testdata/go-scripts.txtar"))
+}
+
 // A script that waits for its services tries several ports of one machine: what the
 // database's says must not hide what the proxy's says.
 func TestTwoPortsOfOneMachineAreTwoServices(t *testing.T) {

@@ -630,7 +630,7 @@ cannot find record in tree
 unverifiable
 record proof
 inconsistent root
-checking tree
+?checking tree
 `},
 	{finding.SumDBUnreachable, `
 checksum database is not available
@@ -1031,6 +1031,7 @@ file url encodes
 cannot find go env config
 reading go env config
 no key=value arguments
+'go env -u' requires
 not supported (can be '', 'mod', 'readonly', or 'vendor')
 error starting gocacheprog
 gocacheprog args
@@ -1167,6 +1168,7 @@ argument must not be a package in
 argument must be a clean package path
 all arguments must refer to packages in the same module
 all packages must be provided by the same module
+go get -tool does not work with
 stat *: directory not found
 arguments must be package or module paths
 exists as a file, but
@@ -1868,6 +1870,9 @@ package command-line-arguments is not a main package
 ?already exists and is a directory
 ?for flag -
 ?invalid boolean value
+?cannot be used with package arguments
+?no go files listed
+? is not supported on 
 ?copier: stat
 ?-p must be a positive
 ?named files must be .go files
