@@ -105,7 +105,7 @@ written in the end, 2 misused.`,
 	f.IntVar(&o.rounds, "rounds", 5, "`number` of rounds that count, after one that warms up")
 	f.DurationVar(&o.time, "time", 30*time.Second, "how long all requests to one mirror may take together")
 	f.Float64Var(&o.mb, "mb", 30, "how many `megabytes` one mirror may be asked for")
-	f.StringArrayVar(&o.samples, "sample", nil, "MODULE@VERSION to ask for, or go.mod for those of the go.mod here; may be repeated")
+	f.StringArrayVar(&o.samples, "sample", nil, "`MODULE@VERSION` to ask for, or go.mod for those of the go.mod here; may be repeated")
 	f.Var(&benchFile{text: &o.catalogue}, "catalogue", "also measure the mirrors of this file")
 	cmd.MarkFlagFilename("catalogue")
 	f.Var(&benchFile{text: &o.html}, "html", "also write the report as a page")

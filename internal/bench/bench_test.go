@@ -598,6 +598,24 @@ func TestWhatIsKnownIsToldWhenItIsBrokenOff(t *testing.T) {
 	}
 }
 
+func TestARoundThatIsBrokenOffAtItsLastMirrorIsNotMade(t *testing.T) {
+	s := newScene(t)
+	s.add("good", s.world.Handler())
+	ctx, cancel := context.WithCancel(t.Context())
+	s.plan.Progress = func(p Progress) {
+		if strings.HasPrefix(p.Text, "round 3 of 3: ") {
+			cancel()
+		}
+	}
+	if rep := Run(ctx, s.plan); rep.Rounds != 2 {
+		t.Errorf("%d rounds were made", rep.Rounds)
+	}
+	s.plan.Progress = nil
+	if rep := s.run(); rep.Rounds != 3 || !strings.HasPrefix(rep.About(), "3 rounds after one to warm up, of ") {
+		t.Errorf("%d rounds were made: %s", rep.Rounds, rep.About())
+	}
+}
+
 func TestARequestThatIsBrokenOffIsNoFailure(t *testing.T) {
 	s := newScene(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -140,8 +140,8 @@ func Run(ctx context.Context, p Plan) *Report {
 	return r.report(ctx)
 }
 
-func (r *run) tell(ctx context.Context, text string) {
-	if r.Progress != nil && ctx.Err() == nil {
+func (r *run) tell(text string) {
+	if r.Progress != nil {
 		r.Progress(Progress{Text: text, Done: r.step, Total: (r.Rounds + 1) * len(r.subjects)})
 	}
 }
@@ -162,7 +162,7 @@ func all(subjects []*subject, do func(*subject)) {
 
 // knock finds out who is there. Whoever cannot be reached twice is not asked again.
 func (r *run) knock(ctx context.Context) {
-	r.tell(ctx, "looking who answers")
+	r.tell("looking who answers")
 	all(r.subjects, func(s *subject) {
 		for range 2 {
 			if _, err := r.list(ctx, s, r.Candidates[0].Module.Path, nil, false); err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
@@ -179,7 +179,7 @@ func (r *run) knock(ctx context.Context) {
 // choose finds out how large the zips of the candidates are, and makes the sample; none
 // if it is broken off.
 func (r *run) choose(ctx context.Context, alive []*subject) {
-	r.tell(ctx, "choosing modules")
+	r.tell("choosing modules")
 	asked := 0
 	for i := range r.Candidates {
 		c := &r.Candidates[i]
@@ -256,7 +256,7 @@ func (s Sampled) mod() module.Version { return module.Version{Path: s.Module, Ve
 // warm makes a round with all at once, which does not count: caches of the mirrors have
 // the modules then.
 func (r *run) warm(ctx context.Context, alive []*subject) {
-	r.tell(ctx, "warming up")
+	r.tell("warming up")
 	all(alive, func(s *subject) {
 		// The small files first: they are what a verdict needs, should the time be over.
 		r.smalls(ctx, s, false)
@@ -291,7 +291,7 @@ func (r *run) ask(ctx context.Context) {
 	if r.Sums == nil || ctx.Err() != nil {
 		return
 	}
-	r.tell(ctx, "asking the checksum database")
+	r.tell("asking the checksum database")
 	ctx, cancel := context.WithTimeout(ctx, truthTime)
 	defer cancel()
 	type answer struct {
@@ -411,7 +411,7 @@ func (r *run) rounds(ctx context.Context, alive []*subject) {
 			if ctx.Err() != nil {
 				return
 			}
-			r.tell(ctx, fmt.Sprintf("round %d of %d: %s", n+1, r.Rounds, s.Name))
+			r.tell(fmt.Sprintf("round %d of %d: %s", n+1, r.Rounds, s.Name))
 			r.step++
 			if s.down != nil || s.stopped != "" {
 				continue

@@ -87,6 +87,11 @@ func TestAVerdictDoesNotDependOnHowManyRoundsAreMade(t *testing.T) {
 					t.Errorf("%s: the text lacks the gap: %s", x.name, said)
 				}
 			}
+			for name, text := range map[string]string{"gives-nothing": "nothing comes from it: ", "gives-lists-alone": "nothing but lists comes from it: "} {
+				if m := rep.of(name); !strings.HasPrefix(m.Text, text) || len(m.Evidence)+len(m.Gaps) > 0 {
+					t.Errorf("%+v", m)
+				}
+			}
 			if m := rep.of("refuses-a-list"); rounds > 2 && (m.Failed == 0 || m.Lost > 0 || !strings.Contains(m.Evidence[0], "403 Forbidden")) {
 				t.Errorf("%+v", m)
 			}
