@@ -167,11 +167,23 @@ func (e *WalkError) Error() string {
 	if len(e.Attempts) == 0 {
 		b.WriteString("no source may be asked")
 	}
-	for i, a := range e.Attempts {
+	// A source that was asked again mostly says the same again.
+	var texts []string
+	times := map[string]int{}
+	for _, a := range e.Attempts {
+		text := a.Err.Error()
+		if times[text]++; times[text] == 1 {
+			texts = append(texts, text)
+		}
+	}
+	for i, text := range texts {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(a.Err.Error())
+		b.WriteString(text)
+		if n := times[text]; n > 1 {
+			fmt.Fprintf(&b, " (%d times)", n)
+		}
 	}
 	if e.Stopped != "" {
 		b.WriteString(" (" + e.Stopped + ")")
