@@ -941,6 +941,11 @@ func (x *emergency) learn(w *world) {
 		r := w.health.Report(s.Name)
 		s.Good = r.Good
 		if s.State == rescue.Fails {
+			// One that was only slower than the checks are patient can be kept like any other.
+			if r.Good > 0 && r.State != upstream.Down && len(r.Lies) == 0 && slices.Contains(slow, s.Code) {
+				s.State, s.Text, s.Code = rescue.Answers, finding.OneLine("it answered while the command ran; before: "+s.Text, 300), ""
+				x.know(*s)
+			}
 			continue
 		}
 		code, text := finding.Code(""), ""
@@ -964,14 +969,19 @@ func (x *emergency) learn(w *world) {
 			continue
 		}
 		s.State, s.Code, s.Text = rescue.Fails, code, finding.OneLine(finding.Redact(text), 300)
-		for _, entry := range x.chain {
-			if entry.Name() == s.Name {
-				x.states[entry.URL] = *s // which keeps it out of what is kept
-			}
-		}
+		x.know(*s) // which keeps it out of what is kept
 		x.rec.Broken = append(x.rec.Broken, rescue.Broken{Code: code, Title: finding.Of(code).Title, About: []string{s.Name}, Evidence: []string{s.Text}})
 		x.help.barred = true
 		x.step(rescue.Find, time.Now(), "%s was left for another source: %s (%s)", s.Name, s.Text, code)
+	}
+}
+
+// know notes what has become of a source.
+func (x *emergency) know(s rescue.Source) {
+	for _, entry := range x.chain {
+		if entry.Name() == s.Name {
+			x.states[entry.URL] = s
+		}
 	}
 }
 
@@ -998,9 +1008,12 @@ func (x *emergency) pastProxies() bool {
 	return x.tail == "|direct" || x.tail == ",direct" && len(x.chain) == 0
 }
 
+// slow are the codes of what may be no more than slow.
+var slow = []finding.Code{finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent, finding.SourceTLSHandshake, finding.NameServerSilent}
+
 // definite reports whether all sources fail in a way that patience does not mend.
 func (x *emergency) definite() bool {
-	patience := []finding.Code{"", finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent, finding.SourceReset, finding.SourceServerError, finding.SourceThrottled, finding.SourceTLSHandshake, finding.NameServerSilent}
+	patience := append([]finding.Code{"", finding.SourceReset, finding.SourceServerError, finding.SourceThrottled}, slow...)
 	return !slices.ContainsFunc(x.rec.Sources, func(s rescue.Source) bool { return slices.Contains(patience, s.Code) })
 }
 
