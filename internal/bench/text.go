@@ -72,6 +72,9 @@ func (m *Measured) checked() string {
 // seen of it, and what failed, also of a good one.
 func (r *Report) Notes() []string {
 	var lines []string
+	if r.offline() {
+		return []string{"there is no network here that leads to any of them, or to a name server: network is unreachable (" + string(finding.SourceNoRoute) + "); sluice doctor says more"}
+	}
 	for _, m := range r.Mirrors {
 		if m.Verdict == Good && len(m.Also) == 0 && m.Stopped == "" && m.Lost == 0 && len(m.Evidence) == 0 {
 			continue

@@ -153,3 +153,29 @@ func TestAnHTTPSAddressOfAPlainForwardProxyIsPutRight(t *testing.T) {
 		t.Errorf("%q, want %q", out.Finding.Fix, want)
 	}
 }
+
+func TestAForwardProxyThatIsNotThereIsNamedWithItsVariables(t *testing.T) {
+	u, _ := url.Parse("https://proxy.example.com")
+	dead := func(s *Subject) Outcome {
+		return s.misread(s.mean(Fail, finding.ForwardProxyBroken, "192.0.2.9:3128", "192.0.2.9:3128 cannot be connected to: dial tcp 192.0.2.9:3128: connect: connection refused"), u)
+	}
+	for _, tt := range []struct {
+		place finding.Place
+		vars  []string
+		fix   []string
+		text  string
+	}{
+		{finding.Terminal, []string{"HTTPS_PROXY", "http://192.0.2.9:3128"}, []string{"unset HTTPS_PROXY"}, "HTTPS_PROXY names it"},
+		{finding.Terminal, []string{"https_proxy", "192.0.2.9:3128"}, []string{"unset https_proxy"}, "https_proxy names it"},
+		{finding.Terminal, []string{"HTTPS_PROXY", "http://192.0.2.9:3128", "https_proxy", "http://192.0.2.9:3128"}, []string{"unset HTTPS_PROXY https_proxy"}, "HTTPS_PROXY names it"},
+		{finding.PowerShell, []string{"HTTPS_PROXY", "http://192.0.2.9:3128"}, []string{"Remove-Item env:HTTPS_PROXY"}, "HTTPS_PROXY names it"},
+		// That of a [[source]] table is in no variable.
+		{finding.Terminal, []string{"HTTPS_PROXY", "http://192.0.2.10:3128"}, finding.At(finding.ForwardProxyBroken, finding.Terminal).Fix, "connection refused"},
+	} {
+		s := newScene(t).subject()
+		s.Getenv, s.Place = variables(tt.vars...), tt.place
+		if out := dead(s); !slices.Equal(out.Finding.Fix, tt.fix) || !strings.HasSuffix(out.Text, tt.text) {
+			t.Errorf("%q: %q and %q, want %q and %q", tt.vars, out.Text, out.Finding.Fix, tt.text, tt.fix)
+		}
+	}
+}

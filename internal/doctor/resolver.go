@@ -651,7 +651,11 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 		if !a.conf.given {
 			where = "which is asked since " + s.Names.Conf + " names no server"
 		}
-		out := say(finding.NameServerSilent, "", strings.Join(texts, ", ")+", "+where)
+		text := strings.Join(texts, ", ") + ", " + where
+		if !slices.ContainsFunc(a.said, func(x upstream.Said) bool { return !leadsNowhere(x.Err) }) {
+			text = "no network leads to " + strings.Join(silent, " and ")
+		}
+		out := say(finding.NameServerSilent, "", text)
 		out.Subject = strings.Join(slices.Concat(silent, refuse), ", ")
 		out.Finding.Mend = "have " + s.Names.Conf + " name a server that answers; a container gets one by --dns"
 		if s.Place == finding.Terminal {

@@ -149,6 +149,11 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 			drop("go env -w")
 			drop("export ")
 		}
+	case finding.SourceDNS:
+		if low := lower(r.Line); strings.Contains(low, "network is unreachable") && !strings.Contains(low, "[") && (place == finding.Terminal || place == finding.PowerShell) {
+			f.Why = "No network leads to the name server. This machine may have none: the link or a VPN is down, or a container has no network."
+			f.Mend, f.Fix = "bring the network up; sluice doctor tells whether it is the network", []string{"sluice doctor"}
+		}
 	case finding.SourceTLSHostname:
 		if strings.Contains(r.Line, "doesn't contain any IP SANs") {
 			f.Why = "It was asked by its IP address, and its certificate is made out to names only."

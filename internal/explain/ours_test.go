@@ -133,6 +133,10 @@ func TestAFixIsForWhatTheTextIsAbout(t *testing.T) {
 		{"a retracted version is there", "go: warning: github.com/acme/x@v1.0.0: retracted by module author: broken", finding.Terminal, "go list -m -versions github.com/acme/x", "", "retracted by its author"},
 		{"a program with replace lines", "go: example.com/bar@latest (in example.com/bar@v1.0.0):\n\tThe go.mod file for the module providing named packages contains one or\n\tmore replace directives. It must not contain directives that would cause\n\tit to be interpreted differently than if it were the main module.",
 			finding.Terminal, "git clone https://example.com/bar", "dropreplace", "cannot be installed"},
+		{"no network leads to the name server", "go: rsc.io/quote@v1.5.2: Get \"https://proxy.example.com/rsc.io/quote/@v/v1.5.2.mod\": dial tcp: lookup proxy.example.com on 192.0.2.53:53: dial udp 192.0.2.53:53: connect: network is unreachable",
+			finding.Terminal, "sluice doctor", "getent", "No network leads"},
+		{"the name server says no", "go: rsc.io/quote@v1.5.2: Get \"https://proxy.example.com/rsc.io/quote/@v/v1.5.2.mod\": dial tcp: lookup proxy.example.com on 192.0.2.53:53: no such host",
+			finding.Terminal, "getent hosts proxy.example.com", "doctor", "gave no address"},
 		{"a repository that is named", "go: example.com/corp/priv@v1.0.0: git ls-remote -q origin: exit status 128:\n\tremote: Repository not found.\n\tfatal: repository 'https://git.example.com/corp/priv/' not found",
 			finding.Terminal, "git ls-remote https://git.example.com/corp/priv/", "MODULE", ""},
 	} {

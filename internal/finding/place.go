@@ -291,7 +291,7 @@ var written = map[Code]map[Place][]string{
 	},
 	CAStoreStale: {
 		PowerShell: {"Get-ChildItem env:SSL_CERT*", "certutil -generateSSTFromWU roots.sst"},
-		Dockerfile: {"RUN apt-get update && apt-get install -y ca-certificates", "RUN apk add --no-cache ca-certificates"},
+		Dockerfile: {"RUN apk add --no-cache ca-certificates || (apt-get update && apt-get install -y ca-certificates)"},
 	},
 	MissingIntermediate: {
 		PowerShell: {"openssl s_client -showcerts -servername HOST -connect HOST:443", TakeBest},
