@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,13 +74,21 @@ func (c *cutter) fetch(t *testing.T) ([]byte, error) {
 	return io.ReadAll(a.Body)
 }
 
-func pattern(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
+// pattern is n bytes, of which each 2 KiB are alike. Nobody may change them: there is
+// one copy for all tests.
+func pattern(n int) []byte { return patterned()[:n] }
+
+var patterned = sync.OnceValue(func() []byte {
+	const period = 2048
+	b := make([]byte, 160<<20)
+	for i := range period {
 		b[i] = byte(i * 7 >> 3)
 	}
+	for done := period; done < len(b); done *= 2 {
+		copy(b[done:], b[:done])
+	}
 	return b
-}
+})
 
 func TestAZipWhoseConnectionIsCutGoesOnWhereItBrokeOff(t *testing.T) {
 	c := &cutter{data: pattern(20 << 20), every: 2 << 20, etag: func(int) string { return `"one"` }}
