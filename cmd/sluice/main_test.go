@@ -27,7 +27,15 @@ import (
 	"github.com/modsluice/sluice/internal/modtest"
 )
 
+// raceOptions are those of the programs that the scripts run, where the tests are built
+// with the race detector: with its own, each of some thousand would sleep for a second
+// before it ends, in case that a goroutine does something yet.
+const raceOptions = "atexit_sleep_ms=10"
+
 func TestMain(m *testing.M) {
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", raceOptions)
+	}
 	testscript.Main(m, map[string]func(){
 		"sluice": func() { os.Exit(start()) },
 		"get":    func() { os.Exit(get(os.Args[1:])) },
@@ -221,6 +229,7 @@ func setUp(env *testscript.Env) error {
 			break
 		}
 	}
+	env.Setenv("GORACE", os.Getenv("GORACE"))
 	env.Values[sceneKey{}] = s
 	if setpriv, err := exec.LookPath("setpriv"); err == nil && os.Getuid() == 0 {
 		env.Setenv("PLAIN", setpriv+" --bounding-set=-dac_override,-dac_read_search --inh-caps=-all")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -124,6 +125,28 @@ func TestTheRaceDetectorIsForWhatRunsWithinTheTests(t *testing.T) {
 	}
 	if err := g.stepTest(t.Context()); err != nil || g.tally.failed != 0 || len(g.tally.skips) != 1 {
 		t.Errorf("%v, %+v in\n%s", err, g.tally, out)
+	}
+}
+
+func TestTheLongestTestsBeginFirst(t *testing.T) {
+	within, outside := plan([]string{"m.test", "m.test/bench", "m.test/cmd/sluice", "m.test/e2e", "m.test/internal/inflate", "m.test/internal/ante2e", "m.test/internal/mirror"})
+	if want := []string{"m.test/cmd/sluice", "m.test/internal/mirror", "m.test", "m.test/bench", "m.test/internal/ante2e"}; !slices.Equal(within, want) {
+		t.Errorf("with the race detector %q, want %q", within, want)
+	}
+	if want := []string{"m.test/e2e", "m.test/internal/inflate"}; !slices.Equal(outside, want) {
+		t.Errorf("without it %q, want %q", outside, want)
+	}
+}
+
+// Or every program with the race detector would sleep for a second before it ends.
+func TestProgramsWithTheRaceDetectorEndWhenTheyEnd(t *testing.T) {
+	for _, own := range []string{"", "halt_on_error=1"} {
+		t.Setenv("GORACE", own)
+		g, _ := newGate(t)
+		out, err := g.output(t.Context(), "sh", "-c", "echo $GORACE")
+		if got, want := strings.TrimSpace(string(out)), cmp.Or(own, raceOptions); err != nil || got != want {
+			t.Errorf("with GORACE=%s, children have %q, want %q (%v)", own, got, want, err)
+		}
 	}
 }
 

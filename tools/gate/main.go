@@ -28,7 +28,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -125,8 +124,16 @@ func (g *gate) prepare(ctx context.Context) error {
 	if g.strict {
 		g.env = append(g.env, "SLUICE_STRICT=1")
 	}
+	if os.Getenv("GORACE") == "" {
+		g.env = append(g.env, "GORACE="+raceOptions)
+	}
 	return nil
 }
+
+// raceOptions are those of every program with the race detector. By its own it sleeps for
+// a second at the end of each, in case that a goroutine does something yet, and the tests
+// start some hundred.
+const raceOptions = "atexit_sleep_ms=10"
 
 // rootDirs adds the directories where nginx and ip are on Debian and which a
 // user's PATH lacks.
@@ -318,27 +325,53 @@ func (g *gate) stepTidy(ctx context.Context) error {
 	return nil
 }
 
+// undetected are the packages, by the end of their path, in whose tests the race detector
+// has nothing to find and would only take time.
+var undetected = []string{
+	"e2e",              // stands at the outside and drives programs
+	"internal/inflate", // has no goroutine; the tests of those that use it have the detector in it, too
+}
+
+// longest are the packages whose tests take longest, by the end of their path. They are
+// begun first, or they would be left to run by themselves when all others have ended.
+var longest = []string{"cmd/sluice", "internal/mirror", "internal/upstream", "internal/origin", "internal/store", "internal/server"}
+
+// plan is the packages to be tested with the race detector, in the order in which they
+// are to begin, and those without.
+func plan(pkgs []string) (within, outside []string) {
+	// rank is the place of the package in a list, behind all of it if it is not there.
+	rank := func(list []string, pkg string) int {
+		for i, end := range list {
+			if pkg == end || strings.HasSuffix(pkg, "/"+end) {
+				return i
+			}
+		}
+		return len(list)
+	}
+	for _, pkg := range pkgs {
+		if rank(undetected, pkg) < len(undetected) {
+			outside = append(outside, pkg)
+		} else {
+			within = append(within, pkg)
+		}
+	}
+	slices.SortStableFunc(within, func(a, b string) int { return cmp.Compare(rank(longest, a), rank(longest, b)) })
+	return within, outside
+}
+
 func (g *gate) stepTest(ctx context.Context) error {
-	args := []string{"test", "-json", "-count=1", "-timeout=25m"}
+	// What go test itself would have vet look for is a part of the step before.
+	args := []string{"test", "-json", "-count=1", "-timeout=25m", "-vet=off"}
 	switch {
 	case g.quick:
 	case !g.canRace(ctx):
 		g.tally.skip("race detector: it needs cgo and a C compiler (gcc), and there is none")
 	default:
-		// What stands at the outside drives programs: there, the detector would only
-		// slow the clients down.
 		out, err := g.output(ctx, "go", "list", "./...")
 		if err != nil {
 			return fmt.Errorf("listing the packages: %w", err)
 		}
-		var within, outside []string
-		for _, pkg := range strings.Fields(string(out)) {
-			if path.Base(pkg) == "e2e" {
-				outside = append(outside, pkg)
-			} else {
-				within = append(within, pkg)
-			}
-		}
+		within, outside := plan(strings.Fields(string(out)))
 		err = g.tests(ctx, append(append(slices.Clone(args), "-race"), within...))
 		_, counted := errors.AsType[errCounted](err)
 		if len(outside) > 0 && ctx.Err() == nil && (err == nil || counted) {
