@@ -1193,7 +1193,7 @@ func unfold(lines []line) []folded {
 }
 
 // opening is how a message begins, not the rest of one.
-var opening = regexp.MustCompile(`^(?:\t|(?:go|fatal|remote|error|warning|Error|ERROR|make|ssh|curl|verifying|SECURITY|exit|panic|\$|\+|#\d+|\d+\.\d+|\[?\d{4}-\d\d-\d\d)[: \[T]|[^\s:"]+\.go:\d+:|[\w./@-]+@v\d\S*: |#|--- |FAIL|ok |>|\*)`)
+var opening = regexp.MustCompile(`^(?:\t|-{3}|section_(?:start|end):|(?:go|fatal|remote|error|warning|Error|ERROR|make|ssh|curl|verifying|SECURITY|exit|panic|\$|\+|#\d+|\d+\.\d+|\[?\d{4}-\d\d-\d\d)[: \[T]|[^\s:"]+\.go:\d+:|[\w./@-]+@v\d\S*: |#|--- |FAIL|ok |>|\*)`)
 
 // sameStart reports whether two lines begin alike, as those of one logger do, and the
 // rest of a line does not.

@@ -63,7 +63,7 @@ func TestPastedOutputsKeepTheirCauseInCI(t *testing.T) {
 		if strings.HasSuffix(name, "columns") {
 			continue // many of them are broken already
 		}
-		for _, file := range reportFiles {
+		for _, file := range append([]string{"testdata/public.txtar", "testdata/go-scripts.txtar"}, reportFiles...) {
 			for i, r := range reports(t, file) {
 				if (i+n)%3 != 0 {
 					continue

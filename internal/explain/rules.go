@@ -1198,7 +1198,7 @@ is relative, but relative import paths are not supported in module mode
 path is not in the main module
 is a local import path
 cannot use relative path
-local import
+local import "
 leading dot in path element
 ?cannot find package
 ?cannot find module
@@ -1875,6 +1875,10 @@ package command-line-arguments is not a main package
 ? is not supported on 
 ?copier: stat
 ?-p must be a positive
+?/pkg/tool/*: exit status
+?^usage: go * [
+?^usage: compile [
+?^usage: link [
 ?named files must be .go files
 ?multiple //go:build
 ?invalid //go:debug
