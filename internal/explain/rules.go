@@ -1885,6 +1885,13 @@ package command-line-arguments is not a main package
 ?-buildmode=
 ?requires cgo
 ?command not found
+?^bash: *: no such file or directory
+?^/bin/bash: *: no such file or directory
+?^/bin/sh: *: no such file or directory
+?^sh: *: no such file or directory
+?^zsh: no such file or directory
+?^make: *: no such file or directory
+?^env: *: no such file or directory
 ?: not found
 ?is not recognized as an internal or external
 ?is not recognized as the name of a cmdlet
