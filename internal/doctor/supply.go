@@ -1007,8 +1007,9 @@ func (s *Subject) walk(seen Seen) Outcome {
 }
 
 // goneRound is the fix for a source that fails and stops the go command, where one
-// behind it serves: bars in place of the commas between the two. It is nil if there is
-// none, or the list is not that of GOPROXY.
+// behind it serves: bars in place of the commas between the two; but what does not answer
+// at all is left out, since the go command would wait for it at each file. It is nil if
+// there is none, or the list is not that of GOPROXY.
 func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 	v := s.Settings.Get("GOPROXY")
 	list, err := goenv.ParseProxyList(v.Value)
@@ -1025,14 +1026,27 @@ func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 		_, no := seen[id+".answer"].Fact().(lacks)
 		if i > stop && !no && seen[id+".answer"].State == OK && seen[id+".mod"].State == OK && seen[id+".zip"].State == OK {
 			f := &finding.Finding{Entry: finding.Entry{Mend: "let the go command go on to " + s.Sources[i].Entry.Name() + ", which serves modules: a bar goes on at any error, and a comma at 404 and 410 alone"}}
+			var silent []string
+			kept := slices.Clone(list[:stop])
+			for k, entry := range list[stop:i] {
+				if seen.silent(fmt.Sprintf("source.%d", stop+k+1)) {
+					silent = append(silent, entry.Name())
+					continue
+				}
+				entry.FallBackOnError = true
+				kept = append(kept, entry)
+			}
+			if len(silent) > 0 {
+				f.Mend = "leave out " + strings.Join(silent, " and ") + ", for which the go command would wait at each file: " + s.Sources[i].Entry.Name() + " serves modules"
+			}
 			if v.Redacted() != v.Value {
+				if len(silent) > 0 {
+					return nil
+				}
 				s.barUnseen(f, v, list, stop, i)
 				return f
 			}
-			for k := range list[stop:i] {
-				list[stop+k].FallBackOnError = true
-			}
-			value := list.String()
+			value := append(kept, list[i:]...).String()
 			switch v.Layer {
 			case goenv.Environ:
 				f.Fix = []string{finding.Setting(s.Place, "GOPROXY", value)}
@@ -1044,6 +1058,22 @@ func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 		}
 	}
 	return nil
+}
+
+// silent reports whether what is the matter with a source is that no answer comes: it
+// takes a go command half a minute or more to find out.
+func (s Seen) silent(source string) bool {
+	for _, part := range []string{".answer", ".mod", ".zip"} {
+		row := s[source+part]
+		for row.Because != "" {
+			row = s[row.Because]
+		}
+		switch row.Code {
+		case finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent:
+			return true
+		}
+	}
+	return false
 }
 
 // barUnseen is the fix of goneRound for a list with a password, which is not to stand in a

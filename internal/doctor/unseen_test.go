@@ -72,3 +72,39 @@ func TestAListWithAPasswordGetsItsBarsWithoutBeingShown(t *testing.T) {
 		}
 	}
 }
+
+func TestASourceThatGivesNoAnswerIsLeftOutOfTheList(t *testing.T) {
+	const a, b, c = "https://a.example", "https://b.example", "https://c.example"
+	for _, x := range []struct{ list, want string }{
+		{a + "," + b, b},
+		{a + "," + b + "," + c + ",direct", b + "|" + c + ",direct"},
+		{"https://bob:s3cret@a.example," + b, ""},
+	} {
+		list, err := goenv.ParseProxyList(x.list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Subject{Settings: goenv.Load([]string{"GOPROXY=" + x.list, "GOENV=off"}, os.ReadFile, "", ""), Place: finding.Terminal}
+		serves := 0
+		for i, entry := range list {
+			s.Sources = append(s.Sources, Source{Entry: entry})
+			if entry.Kind == goenv.HTTP {
+				serves = i + 1
+			}
+		}
+		seen := Seen{"source.1.tcp": Row{State: Fail, Code: finding.SourceConnectTimeout}, "source.1.answer": Row{State: Skip, Because: "source.1.tcp"}}
+		for _, step := range []string{"answer", "mod", "zip"} {
+			seen[fmt.Sprintf("source.%d.%s", serves, step)] = Row{State: OK}
+		}
+		f := s.goneRound(seen, 0)
+		if x.want == "" {
+			if f != nil {
+				t.Errorf("%s: %+v", x.list, f)
+			}
+			continue
+		}
+		if f == nil || len(f.Fix) != 1 || !strings.HasSuffix(strings.ReplaceAll(f.Fix[0], "'", ""), "GOPROXY="+x.want) || !strings.Contains(f.Mend, "leave out https://a.example") {
+			t.Errorf("%s: %+v", x.list, f)
+		}
+	}
+}

@@ -30,7 +30,7 @@ func settings() []scenario {
 		{name: "b2-no-colon", rows: "B2", title: "GOPROXY lacks a colon", planted: one(finding.GoEnvMalformed), set: func(l *lab) { l.source("https//" + proxyHost) }},
 		{name: "b2-space", rows: "B2", title: "a space separates the entries of GOPROXY", planted: one(finding.GoEnvMalformed), set: func(l *lab) { l.source("https://" + proxyHost + " https://" + spareHost) }},
 		{name: "b2-direct-first", rows: "B2", title: "direct stands before the proxy, which is therefore never asked", planted: one(finding.GoEnvMalformed), set: func(l *lab) { l.source("direct,https://" + proxyHost) }, verdict: doctor.Untold},
-		{name: "b3-comma", rows: "B3 A13", title: "the first source answers 503, and a comma stands where a bar was meant", planted: one(finding.SourceServerError), set: func(l *lab) {
+		{name: "b3-comma", rows: "B3 A13", title: "the first source answers 503, and a comma stands where a bar was meant", planted: one(finding.SourceServerError), stays: true, set: func(l *lab) {
 			l.spoilt("503")
 			l.source("https://" + badHost + ",https://" + proxyHost)
 		}},
