@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,9 +47,9 @@ func TestAThrottledZipComesInPiecesToManyClientsAndTheStore(t *testing.T) {
 					io.CopyN(io.Discard, body(res), 20<<20)
 					return
 				}
-				left := bytes.NewReader(truth)
-				if _, err := io.CopyBuffer(same{left}, struct{ io.Reader }{body(res)}, make([]byte, 64<<10)); err != nil || left.Len() > 0 {
-					t.Errorf("client %d: %v, %d bytes short", i, err, left.Len())
+				left := same(truth)
+				if _, err := io.CopyBuffer(&left, struct{ io.Reader }{body(res)}, make([]byte, 64<<10)); err != nil || len(left) > 0 {
+					t.Errorf("client %d: %v, %d bytes short", i, err, len(left))
 				}
 			})
 		}

@@ -34,10 +34,11 @@ func TestNoFailureOfTheStoreBecomesWrongBytesOrNotFound(t *testing.T) {
 	large := w.Big("fail.test/large", "v1.0.0", mirror.SmallZip+100<<10)
 	src := serve(t, w.Handler())
 	sums := sumsOf(t, w.SumDB("sumdb.test"), nil)
+	zips := map[module.Version][]byte{small: w.Zip(small), large: w.Zip(large)}
 	truth := func(req goproxy.Request) []byte {
 		switch req.Kind {
 		case goproxy.Zip:
-			return w.Zip(req.Module)
+			return zips[req.Module]
 		case goproxy.Mod:
 			return w.Mod(req.Module)
 		case goproxy.List:

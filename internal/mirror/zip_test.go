@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -86,8 +87,22 @@ func packed(t testing.TB, files ...string) []byte {
 	return b.Bytes()
 }
 
-// oddZips are zips at the edges of the rules.
+// oddZips are zips at the edges of the rules, which nobody may change: some are made of
+// much, once for all tests.
 func oddZips(t testing.TB) map[string][]byte {
+	odd.Do(func() { odd.zips = makeOddZips(t) })
+	if odd.zips == nil {
+		t.Fatal("the odd zips could not be made; another test says why")
+	}
+	return odd.zips
+}
+
+var odd struct {
+	sync.Once
+	zips map[string][]byte
+}
+
+func makeOddZips(t testing.TB) map[string][]byte {
 	p := zipModule.String() + "/"
 	big := func(name string, n int) []byte { return packed(t, p+name, strings.Repeat("x", n)) }
 	return map[string][]byte{
