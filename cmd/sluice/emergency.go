@@ -843,7 +843,7 @@ func (x *emergency) through(ctx context.Context, args []string) (rescue.Outcome,
 	began := time.Now() // fetching ahead is done for the command
 	if len(wanted) > 0 && !x.bundleAlone() && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
 		pctx, release := context.WithCancel(ctx)
-		finished := e.prefetch(pctx, con, w.mirror, l)
+		finished := e.prefetch(pctx, con, w, l, nil)
 		defer func() {
 			release()
 			<-finished

@@ -25,15 +25,17 @@ import (
 	"github.com/modsluice/sluice/internal/origin"
 )
 
-// prefetch fetches ahead what the project in the working directory names. It
+// prefetch fetches ahead what the project in the working directory names, and for the
+// command args lays it into the module cache, if it is one that unpacks it there. It
 // returns when all is there, when the command can begin, when nothing comes any
 // more, or when ctx ends; the channel is closed once nothing is fetched any longer.
-func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *config.Loaded) <-chan struct{} {
+func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Loaded, args []string) <-chan struct{} {
 	finished := make(chan struct{})
-	reqs, err := e.wanted(ctx, l)
+	p, err := e.checkout(ctx, l)
 	if err != nil && ctx.Err() == nil {
 		e.say("nothing is fetched ahead: %v", err)
 	}
+	reqs := p.wanted
 	if len(reqs) == 0 || ctx.Err() != nil {
 		close(finished)
 		return finished
@@ -50,9 +52,10 @@ func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *c
 	if first == 0 {
 		close(begin)
 	}
+	lay := e.layer(l, p, args, w.log)
 	go func() {
 		defer close(finished)
-		m.Prefetch(ctx, reqs, prefetchParallel, func(f mirror.Fetched) {
+		w.mirror.Prefetch(ctx, reqs, prefetchParallel, lay, func(f mirror.Fetched) {
 			if ctx.Err() != nil {
 				return // what is given up is not what failed
 			}
@@ -95,31 +98,52 @@ func (e *env) prefetch(ctx context.Context, con *console, m *mirror.Mirror, l *c
 	}
 }
 
-// wanted lists the module files that the project in the working directory names
-// and that the go command's own cache does not have yet: every .mod with a
-// checksum in go.sum, and the .zip of the versions that go.mod selects. Without a
-// go.sum, it is what go.mod names. There are none outside a module, or where a
-// vendor directory is used.
+// A checkout is the project in the working directory, as its go command sees it.
+type checkout struct {
+	cache string // GOMODCACHE
+	flags string // GOFLAGS
+	// sums is what go.sum says, with the version of a go.mod ending in "/go.mod"; of
+	// what it contradicts itself about, nothing that a hash could be.
+	sums  map[module.Version]string
+	zips  []module.Version // versions whose zip may be needed
+	local map[string]bool  // module paths that come from no source
+
+	// wanted are the module files that the project names and that the go command's own
+	// cache does not have yet: every .mod with a checksum in go.sum, and the .zip of the
+	// versions that go.mod selects. Without a go.sum, it is what go.mod names. There are
+	// none outside a module, or where a vendor directory is used.
+	wanted []goproxy.Request
+}
+
+// wanted is what the project in the working directory wants; see there.
 func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, error) {
+	p, err := e.checkout(ctx, l)
+	return p.wanted, err
+}
+
+// checkout is that in the working directory; never nil.
+func (e *env) checkout(ctx context.Context, l *config.Loaded) (*checkout, error) {
+	p := &checkout{sums: map[module.Version]string{}, local: map[string]bool{}}
 	goCmd, err := origin.FindGo(e.getenv("PATH"))
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	vars, err := origin.GoEnv(ctx, goCmd, e.environ, e.dir, "GOMOD", "GOWORK", "GOFLAGS", "GOMODCACHE")
 	if err != nil {
-		return nil, err
+		return p, err
 	}
+	p.cache, p.flags = vars["GOMODCACHE"], vars["GOFLAGS"]
 	var mods, sums []string
 	var vendor string
 	switch work, mod := vars["GOWORK"], vars["GOMOD"]; {
 	case work != "" && work != "off":
 		data, err := os.ReadFile(work)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		f, err := modfile.ParseWork(work, data, nil)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		sums = append(sums, work+".sum")
 		vendor = filepath.Join(filepath.Dir(work), "vendor")
@@ -136,27 +160,26 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		sums = []string{strings.TrimSuffix(mod, ".mod") + ".sum"}
 		vendor = filepath.Join(filepath.Dir(mod), "vendor")
 	default:
-		return nil, nil
+		return p, nil
 	}
 	if vendored(vars["GOFLAGS"], vendor) {
-		return nil, nil
+		return p, nil
 	}
 
 	selected := map[module.Version]bool{} // a zip may be needed
 	order := map[module.Version]int{}     // in which go.mod names them, and the go command downloads them
 	pruned := true                        // go.mod names the whole build list
-	local := map[string]bool{}            // module paths that come from no source
 	for _, file := range mods {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		f, err := modfile.Parse(file, data, nil)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		if f.Module != nil {
-			local[f.Module.Mod.Path] = true
+			p.local[f.Module.Mod.Path] = true
 		}
 		if f.Go == nil || semver.Compare("v"+f.Go.Version, "v1.17") < 0 {
 			pruned = false
@@ -167,7 +190,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		}
 		for _, r := range f.Replace {
 			if r.Old.Version == "" {
-				local[r.Old.Path] = true
+				p.local[r.Old.Path] = true
 			} else {
 				delete(selected, r.Old)
 			}
@@ -179,14 +202,13 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 
 	cache := filepath.Join(vars["GOMODCACHE"], "cache", "download")
 	seen := map[goproxy.Request]bool{}
-	var reqs []goproxy.Request
 	add := func(req goproxy.Request) {
 		if seen[req] || !goproxy.IsCanonical(req.Module) || l.NoProxy.Match(req.Module.Path) {
 			return // what goes past the proxies goes past us
 		}
 		seen[req] = true
 		if _, err := os.Stat(filepath.Join(cache, filepath.FromSlash(req.Path()))); err != nil {
-			reqs = append(reqs, req)
+			p.wanted = append(p.wanted, req)
 		}
 	}
 	var zips []goproxy.Request
@@ -204,6 +226,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 			listed = true
 			version, isMod := strings.CutSuffix(f[1], "/go.mod")
 			mod := module.Version{Path: f[0], Version: version}
+			p.sum(module.Version{Path: f[0], Version: f[1]}, f[2])
 			if isMod {
 				add(goproxy.Request{Kind: goproxy.Mod, Module: mod})
 			} else if selected[mod] || !pruned {
@@ -215,7 +238,7 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 		all := slices.Collect(maps.Keys(selected))
 		module.Sort(all)
 		for _, mod := range all {
-			if !local[mod.Path] {
+			if !p.local[mod.Path] {
 				add(goproxy.Request{Kind: goproxy.Mod, Module: mod})
 				zips = append(zips, goproxy.Request{Kind: goproxy.Zip, Module: mod})
 			}
@@ -224,9 +247,21 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 	// The small files first: the go command begins with them.
 	slices.SortStableFunc(zips, func(a, b goproxy.Request) int { return cmp.Compare(order[a.Module], order[b.Module]) })
 	for _, z := range zips {
+		p.zips = append(p.zips, z.Module)
 		add(z)
 	}
-	return reqs, nil
+	return p, nil
+}
+
+// sum takes note of a line of go.sum.
+func (p *checkout) sum(m module.Version, h1 string) {
+	if !strings.HasPrefix(h1, "h1:") {
+		return // of another time, and nothing that the go command goes by
+	}
+	if old, ok := p.sums[m]; ok && old != h1 {
+		h1 = ""
+	}
+	p.sums[m] = h1
 }
 
 // vendored reports whether the go command will build from the vendor directory.
@@ -283,6 +318,7 @@ type bar struct {
 
 	mu                         sync.Mutex // guards the following
 	done, failed, there, local int
+	laid                       int       // modules, into the module cache
 	bytes                      int64     // of those that were fetched
 	drawn                      time.Time // the bar, or the last plain line
 	quiet                      bool      // the command has the terminal now
@@ -311,6 +347,9 @@ func (b *bar) add(f mirror.Fetched) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done++
+	if f.Laid {
+		b.laid++
+	}
 	switch {
 	case f.Err != nil:
 		b.failed++
@@ -369,7 +408,11 @@ func (b *bar) leave(rest string) {
 func (b *bar) finish(interrupted bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	laid := count(b.laid, "module") + " laid into the module cache"
 	if b.quiet {
+		if b.laid > 0 {
+			b.e.say("%s", laid)
+		}
 		return
 	}
 	if interrupted {
@@ -395,6 +438,9 @@ func (b *bar) finish(interrupted bool) {
 	part(b.there, "%s in the store", were)
 	part(b.local, "came from the module cache")
 	part(b.failed, "could not be had: %v", b.firstErr)
+	if b.laid > 0 {
+		parts = append(parts, laid)
+	}
 	b.e.say("%s", strings.Join(parts, "; "))
 }
 

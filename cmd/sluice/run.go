@@ -54,6 +54,9 @@ go.mod, go.sum and go.work name, and runs the command with GOPROXY set to it: at
 the latest when the .mod files are there, while the zips come. Nothing needs to be
 configured, and nothing is left behind but what is stored.
 
+For a go command that builds, or downloads all modules, it also unpacks what is
+verified into the module cache, as the go command does; --run-lay=false leaves it that.
+
 The sources are those of the go command's settings; a proxy in trouble is passed
 over for the next one. Where your own GOPROXY ends in direct, the command keeps
 that way for what no proxy has; otherwise it gets none.
@@ -125,7 +128,7 @@ func runRun(ctx context.Context, e *env, cmd *cobra.Command, args []string, fetc
 	_, keepsNone := w.store.(*closedStore)
 	if fetch && !keepsNone && e.findable(args[0]) && slices.ContainsFunc(l.Proxy, func(p goenv.Entry) bool { return p.Kind != goenv.Off }) {
 		pctx, release := interruptible(ctx, syscall.SIGHUP, syscall.SIGQUIT)
-		finished := e.prefetch(pctx, con, w.mirror, l)
+		finished := e.prefetch(pctx, con, w, l, args)
 		defer func() {
 			release()
 			<-finished

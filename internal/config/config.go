@@ -73,6 +73,9 @@ type Config struct {
 		Reserve int64 // bytes of disk left free
 		Quota   int64 // bytes that modules may take; 0: any
 	}
+	Run struct {
+		Lay bool // sluice run lays modules into the module cache
+	}
 	Log struct {
 		Format string // "text" or "json"
 		Level  slog.Level

@@ -88,6 +88,7 @@ func TestWithoutAnyConfigurationTheGoCommandsWordsApply(t *testing.T) {
 		"store.quota":        "0 | default",
 		"log.format":         "text | default",
 		"log.level":          "info | default",
+		"run.lay":            "true | default",
 		"origin.enabled":     "true | default",
 		"origin.timeout":     "10m | default",
 		"origin.parallel":    "4 | default",

@@ -306,18 +306,20 @@ type Fetched struct {
 	Size    int64
 	Hit     bool
 	Local   bool // from the module cache of this machine
+	Laid    bool // by the Layer
 	Err     error
 }
 
 // Prefetch fetches files into the store, and tells each as it is done: parallel
 // small ones at a time, and half as many zips beside them, which are work for the
 // processor while the small ones are waiting for the network. It returns when all
-// are done or ctx ends. Files that cannot be had are told and passed over.
+// are done or ctx ends. Files that cannot be had are told and passed over. Where lay is
+// not nil, it is offered each version whose zip is among them.
 //
 // What the checksum databases say of the files is asked for beside them, twice as
 // many questions at a time: a proof takes two round trips, one after the other, and
 // no file should wait for it.
-func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, done func(Fetched)) {
+func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, lay Layer, done func(Fetched)) {
 	parallel = min(max(parallel, 1), len(reqs))
 	var wg, sums sync.WaitGroup
 	var mu sync.Mutex // around done
@@ -373,13 +375,7 @@ func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel 
 		for range min(len(lane), at) {
 			wg.Go(func() {
 				for req := range ch {
-					f := Fetched{Request: req}
-					res, err := m.artifact(ctx, req, Options{Whole: true})
-					if err == nil {
-						f.Hit, f.Local, f.Size = res.Hit, res.Local, res.Size
-						res.Close()
-					}
-					f.Err = err
+					f := m.prefetchOne(ctx, req, lay)
 					mu.Lock()
 					done(f)
 					mu.Unlock()

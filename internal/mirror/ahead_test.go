@@ -335,7 +335,7 @@ func TestPrefetchTellsEachFile(t *testing.T) {
 	reqs := []goproxy.Request{gomod(alone), zipOf(small), zipOf(large), zipOf(module.Version{Path: "pre.test/none", Version: "v1.0.0"})}
 	for _, parallel := range []int{0, 1, 9} {
 		told := map[goproxy.Request]mirror.Fetched{}
-		r.Prefetch(t.Context(), reqs, parallel, func(f mirror.Fetched) { told[f.Request] = f })
+		r.Prefetch(t.Context(), reqs, parallel, nil, func(f mirror.Fetched) { told[f.Request] = f })
 		if len(told) != len(reqs) || told[reqs[3]].Err == nil || told[zipOf(large)].Size != int64(len(w.Zip(large))) || told[gomod(alone)].Hit != (parallel > 0) {
 			t.Errorf("%d: %v", parallel, told)
 		}
@@ -343,7 +343,7 @@ func TestPrefetchTellsEachFile(t *testing.T) {
 	}
 	ctx, cancel := contextCause(t)
 	cancel(errLeft)
-	r.Prefetch(ctx, reqs, 1, func(mirror.Fetched) {})
+	r.Prefetch(ctx, reqs, 1, nil, func(mirror.Fetched) {})
 	for _, req := range reqs[:3] {
 		r.wantStored(req, true)
 	}
@@ -389,7 +389,7 @@ func TestNoFileWaitsForItsTurnAtTheDatabase(t *testing.T) {
 		}))
 		db := &aFarDatabase{db: sumsOf(t, w.SumDB("sumdb.test"), nil), asked: map[module.Version]chan struct{}{}}
 		start := time.Now()
-		newRig(t, parts{sources: []upstream.Source{source}, sums: db}).Prefetch(t.Context(), reqs, 4, func(f mirror.Fetched) {
+		newRig(t, parts{sources: []upstream.Source{source}, sums: db}).Prefetch(t.Context(), reqs, 4, nil, func(f mirror.Fetched) {
 			if f.Err != nil {
 				t.Errorf("%v: %v", f.Request, f.Err)
 			}
@@ -401,7 +401,7 @@ func TestNoFileWaitsForItsTurnAtTheDatabase(t *testing.T) {
 		dead := &aFarDatabase{err: checksum.ErrUnreachable, asked: map[module.Version]chan struct{}{}}
 		start = time.Now()
 		failed := 0
-		newRig(t, parts{sources: []upstream.Source{source}, sums: dead}).Prefetch(t.Context(), reqs[:1], 4, func(f mirror.Fetched) { failed++ })
+		newRig(t, parts{sources: []upstream.Source{source}, sums: dead}).Prefetch(t.Context(), reqs[:1], 4, nil, func(f mirror.Fetched) { failed++ })
 		if took := time.Since(start); failed != 1 || took > time.Second {
 			t.Errorf("without the database: %d told, in %v", failed, took)
 		}
