@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,13 +36,17 @@ func (e *env) buildHere(ctx context.Context, budget time.Duration) (bench.Check,
 		return no(err, "sluice doctor says more")
 	}
 	var c bench.Check
-	files := []string{vars["GOMOD"]}
+	environ := with(e.environ, "GOFLAGS", strings.TrimSpace(withoutMod(vars["GOFLAGS"])+" -mod=readonly"))
+	files := []string{e.modFile(vars)}
 	switch work := vars["GOWORK"]; {
 	case work != "" && work != "off":
 		c.File = work
-		if files, c.Replacing, err = readWork(e, work); err != nil {
+		var copied string
+		if files, c.Replacing, copied, err = e.workspace(work); err != nil {
 			return no(err, "mend it, or set GOWORK=off")
 		}
+		defer os.RemoveAll(filepath.Dir(copied))
+		environ = with(environ, "GOWORK", copied)
 	case vars["GOMOD"] != "" && vars["GOMOD"] != os.DevNull:
 		c.File = vars["GOMOD"]
 	default:
@@ -59,13 +64,12 @@ func (e *env) buildHere(ctx context.Context, budget time.Duration) (bench.Check,
 		c.Replacing = append(c.Replacing, replacing(e, file, f.Replace)...)
 	}
 	c.File = e.near(c.File)
-	// A vendor directory is not asked, and nothing is written.
-	environ := with(e.environ, "GOFLAGS", strings.TrimSpace(withoutMod(vars["GOFLAGS"])+" -mod=readonly"))
+	// A vendor directory is not asked, and nothing of the project is written.
 	output := func(args ...string) ([]byte, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, budget, fmt.Errorf("it did not end within %v", budget))
 		defer cancel()
 		var out, errOut bytes.Buffer
-		status, err := origin.Run(ctx, origin.Child{Args: slices.Concat([]string{goCmd}, args), Environ: environ, Dir: e.dir, Stdout: &out, Stderr: &errOut})
+		status, err := origin.Trial(ctx, origin.Child{Args: slices.Concat([]string{goCmd}, args), Environ: environ, Dir: e.dir, Stdout: &out, Stderr: &errOut})
 		if err == nil && status != 0 {
 			err = errors.New(finding.OneLine(finding.Redact(errOut.String()), 300))
 		}
@@ -78,34 +82,85 @@ func (e *env) buildHere(ctx context.Context, budget time.Duration) (bench.Check,
 	if err != nil {
 		return no(err, "sluice explain and sluice doctor say more")
 	}
-	graph, err := output("mod", "graph")
-	if err != nil {
-		return no(err, "sluice explain and sluice doctor say more")
+	graph, failed := output("mod", "graph")
+	if ctx.Err() != nil {
+		return bench.Check{}, context.Cause(ctx)
+	}
+	if failed != nil {
+		graph = nil // the list is worth something without it
 	}
 	if c.Build, err = bench.ReadBuild(list, graph); err != nil {
-		return no(err, "")
+		return no(err, "sluice doctor says more")
+	}
+	if failed != nil {
+		c.Build.Said = append(c.Build.Said, failed.Error())
 	}
 	return c, nil
 }
 
-// readWork gives the go.mod files that a go.work uses, and its own replace lines.
-func readWork(e *env, work string) (mods []string, list []bench.Replacing, err error) {
+// modFile is the file that the go command takes for go.mod.
+func (e *env) modFile(vars map[string]string) string {
+	for _, f := range strings.Fields(vars["GOFLAGS"]) {
+		if name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(f, "-"), "-"), "="); ok && name == "modfile" && strings.HasPrefix(f, "-") {
+			if !filepath.IsAbs(value) {
+				value = filepath.Join(e.dir, value)
+			}
+			return value
+		}
+	}
+	return vars["GOMOD"]
+}
+
+// workspace gives the go.mod files that a go.work uses and its own replace lines, and a copy
+// of it in a directory of its own, which the caller must remove: beside a go.work the go command
+// writes what go.work.sum lacks.
+func (e *env) workspace(work string) (mods []string, list []bench.Replacing, copied string, err error) {
 	data, err := os.ReadFile(work)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	f, err := modfile.ParseWork(work, data, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
-	for _, u := range f.Use {
-		dir := filepath.FromSlash(u.Path)
-		if !filepath.IsAbs(dir) {
+	list = replacing(e, work, f.Replace)
+	whole := func(dir string) string {
+		if dir = filepath.FromSlash(dir); !filepath.IsAbs(dir) {
 			dir = filepath.Join(filepath.Dir(work), dir)
 		}
-		mods = append(mods, filepath.Join(dir, "go.mod"))
+		return dir
 	}
-	return mods, replacing(e, work, f.Replace), nil
+	for _, u := range slices.Clone(f.Use) {
+		mods = append(mods, filepath.Join(whole(u.Path), "go.mod"))
+		if err := errors.Join(f.DropUse(u.Path), f.AddUse(filepath.ToSlash(whole(u.Path)), u.ModulePath)); err != nil {
+			return nil, nil, "", err
+		}
+	}
+	for _, r := range slices.Clone(f.Replace) {
+		if r.New.Version == "" {
+			if err := f.AddReplace(r.Old.Path, r.Old.Version, filepath.ToSlash(whole(r.New.Path)), ""); err != nil {
+				return nil, nil, "", err
+			}
+		}
+	}
+	f.Cleanup()
+	dir, err := os.MkdirTemp("", "sluice-bench-*")
+	if err != nil {
+		return nil, nil, "", err
+	}
+	copied = filepath.Join(dir, "go.work")
+	sum, err := os.ReadFile(work + ".sum")
+	if err == nil {
+		err = os.WriteFile(copied+".sum", sum, 0o600)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.WriteFile(copied, modfile.Format(f.Syntax), 0o600)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, nil, "", err
+	}
+	return mods, list, copied, nil
 }
 
 func replacing(e *env, file string, lines []*modfile.Replace) (list []bench.Replacing) {
@@ -131,23 +186,36 @@ func withoutMod(flags string) string {
 	}), " ")
 }
 
-// compareProject compares the build here with the mirrors that answer.
+// compareProject compares the build here with the mirrors that answer, in what is left of
+// their time.
 func (e *env) compareProject(ctx context.Context, l *config.Loaded, settings *goenv.Settings, p bench.Plan, c bench.Check, rep *bench.Report) {
-	c.Chain = l.Proxy
-	if l.From["proxy"].Layer == config.GoEnv {
-		c.Chain, _ = goenv.ParseProxyList(settings.Get("GOPROXY").Value)
-	}
-	for _, m := range p.Mirrors {
-		if slices.ContainsFunc(rep.Mirrors, func(r bench.Measured) bool {
-			return r.Name == m.Name && r.Verdict != bench.Lying && (r.Verdict != bench.Dead || r.Code == finding.NotFound)
-		}) {
-			c.Mirrors = append(c.Mirrors, m)
+	for i := range p.Mirrors {
+		m := &p.Mirrors[i]
+		k := slices.IndexFunc(rep.Mirrors, func(r bench.Measured) bool { return r.Name == m.Name })
+		if k < 0 {
+			continue
+		}
+		r := &rep.Mirrors[k]
+		left := p.Time - time.Duration(r.Seconds*float64(time.Second))
+		if r.Stopped == "" && left > 0 && r.Verdict != bench.Lying && (r.Verdict != bench.Dead || r.Code == finding.NotFound) {
+			c.Mirrors = append(c.Mirrors, bench.Asked{Mirror: m, Left: left})
 		}
 	}
-	c.Around, c.Secret = l.NoProxy, secretTo(l)
-	c.Time, c.Answer = p.Time, p.Answer
+	chain := l.Proxy
+	if l.From["proxy"].Layer == config.GoEnv {
+		chain, _ = goenv.ParseProxyList(settings.Get("GOPROXY").Value)
+	}
+	for _, entry := range chain {
+		c.Chain = append(c.Chain, bench.Way{Kind: entry.Kind, Mirror: slices.IndexFunc(c.Mirrors, func(m bench.Asked) bool {
+			return config.SourceURL(m.URL) == config.SourceURL(entry.URL)
+		})})
+	}
+	c.Around, c.Secret, c.Answer = l.NoProxy, secretTo(l), p.Answer
 	c.Progress = func(text string) { p.Progress(bench.Progress{Text: text, Done: 1, Total: 1}) }
-	rep.Project = bench.Compare(ctx, c)
+	rep.Project = *bench.Compare(ctx, c)
+	if ctx.Err() != nil {
+		rep.Ended = bench.Interrupted
+	}
 }
 
 // secretTo reports whether a module path is none of a mirror's business.

@@ -43,7 +43,7 @@ func (r *run) report(ctx context.Context) *Report {
 	rep := &Report{
 		Schema: Schema, Ended: Complete, Began: r.began.UTC().Truncate(time.Millisecond), Modules: r.sample, Database: r.database, Rounds: r.made,
 		Budget: Budget{Rounds: r.Rounds, Seconds: r.Time.Seconds(), Bytes: r.Bytes, Parallel: Parallel}, Mirrors: []Measured{},
-		Project: newProject(""),
+		Project: *newProject(""),
 	}
 	if rep.Modules == nil {
 		rep.Modules = []Sampled{}

@@ -33,7 +33,10 @@ const (
 // A Build is what the go command makes of the modules here.
 type Build struct {
 	Modules []Built
-	Highest map[string]string // module path → highest version that go mod graph has of it
+	// Graph has the versions of go mod graph by module path, in no order; nil if the go
+	// command has not said.
+	Graph map[string][]string
+	Said  []string // what the go command says of what it cannot tell
 }
 
 // Built is a module of the build list, as go list -m -json prints it.
@@ -41,15 +44,22 @@ type Built struct {
 	Path, Version string
 	Time          time.Time // when the version was made; zero if nobody says
 	Main          bool
-	Replace       *struct{ Path, Version string }
-	Error         *struct{ Err string }
+	Replace       *struct {
+		Path, Version string
+		Time          time.Time
+	}
+	Error *struct{ Err string }
 }
 
 func (b Built) mod() module.Version { return module.Version{Path: b.Path, Version: b.Version} }
 
-// ReadBuild reads what go list -m -e -json all and go mod graph print.
+// ReadBuild reads what go list -m -e -json all and go mod graph print; a graph of nil
+// is not known.
 func ReadBuild(list, graph []byte) (*Build, error) {
-	b := &Build{Highest: map[string]string{}}
+	b := &Build{}
+	if graph != nil {
+		b.Graph = map[string][]string{}
+	}
 	for dec := json.NewDecoder(bytes.NewReader(list)); ; {
 		var m Built
 		err := dec.Decode(&m)
@@ -68,8 +78,8 @@ func ReadBuild(list, graph []byte) (*Build, error) {
 		case !ok || !versioned:
 			return nil, fmt.Errorf("what go mod graph prints cannot be read: %q is no pair of module versions", finding.OneLine(line, 100))
 		case path == "go" || path == "toolchain": // which are versions of Go
-		case semver.Compare(b.Highest[path], version) < 0:
-			b.Highest[path] = version
+		case !slices.Contains(b.Graph[path], version):
+			b.Graph[path] = append(b.Graph[path], version)
 		}
 	}
 	return b, nil
@@ -90,14 +100,25 @@ type Check struct {
 	Build     *Build
 	File      string // go.mod or go.work
 	Replacing []Replacing
-	Mirrors   []Mirror
-	Public    bool              // the names of the modules may be told to mirrors that are not in Chain
+	Mirrors   []Asked
+	Public    bool              // the names of the modules may be told to all mirrors
 	Around    goenv.Patterns    // GONOPROXY
 	Secret    func(string) bool // reports whether no mirror is to be asked for a module path
-	Chain     goenv.List        // GOPROXY, as it is in force
-	Time      time.Duration     // for each mirror
+	Chain     []Way             // GOPROXY, as it is in force
 	Answer    time.Duration     // the longest that one answer may take
 	Progress  func(text string) // is told what is done at present
+}
+
+// Asked is a mirror that may be asked, for so long in all.
+type Asked struct {
+	*Mirror
+	Left time.Duration
+}
+
+// A Way is an entry of GOPROXY.
+type Way struct {
+	Kind   goenv.Kind
+	Mirror int // of an HTTP one: its place in Mirrors, or -1 if it is not to be asked
 }
 
 // A Project is how what the build here uses compares with what the sources have.
@@ -107,9 +128,12 @@ type Project struct {
 	Errors  []string `json:"errors"`  // what the go command says of modules that it cannot load
 	Differs []string `json:"differs"` // M@V of go list -m all whose version is not the highest of go mod graph
 	Idle    []Idle   `json:"idle"`    // replace lines that have no effect
-	Round   []Round  `json:"round"`   // modules that do not come by the proxies of the settings
-	Asked   int      `json:"asked"`   // modules of which the proxies of the settings were asked whether they have them
+	Round   []Round  `json:"round"`   // modules that do not come by the proxies of GOPROXY
+	Asked   int      `json:"asked"`   // modules of which the proxies of GOPROXY told whether they come by one of them
+	Unknown int      `json:"unknown"` // modules of which they did not
 	Lacking []Lacks  `json:"lacking"` // mirrors that lack versions of the build
+
+	compared bool // a mirror has told what it has
 }
 
 // Idle is a replace line without an effect.
@@ -134,8 +158,9 @@ type Lacks struct {
 }
 
 // Compare makes the Project of a Build. When ctx ends it is what is known by then.
-func Compare(ctx context.Context, c Check) Project {
+func Compare(ctx context.Context, c Check) *Project {
 	p := newProject(c.File)
+	p.Errors = append(p.Errors, c.Build.Said...)
 	var open []Built // that a proxy may be asked for
 	for _, m := range c.Build.Modules {
 		if m.Main {
@@ -145,14 +170,14 @@ func Compare(ctx context.Context, c Check) Project {
 		if m.Error != nil {
 			p.Errors = append(p.Errors, finding.OneLine(m.mod().String()+": "+m.Error.Err, 300))
 		}
-		if high := c.Build.Highest[m.Path]; high != "" && high != m.Version {
+		if high := highest(c.Build.Graph[m.Path]); high != "" && high != m.Version {
 			p.Differs = append(p.Differs, fmt.Sprintf("%s, and go mod graph has %s", m.mod(), high))
 		}
 		switch {
 		case m.Replace != nil && m.Replace.Version == "":
 			continue // it is a directory
 		case m.Replace != nil:
-			m.Path, m.Version = m.Replace.Path, m.Replace.Version
+			m.Path, m.Version, m.Time = m.Replace.Path, m.Replace.Version, m.Replace.Time
 		}
 		switch {
 		case c.Around.Match(m.Path):
@@ -169,44 +194,81 @@ func Compare(ctx context.Context, c Check) Project {
 	}
 	// A mirror that lags lacks the youngest first.
 	slices.SortStableFunc(open, func(a, b Built) int { return b.Time.Compare(a.Time) })
-	has := map[*Mirror]map[module.Version]bool{}
-	for i := range c.Mirrors {
-		m := &c.Mirrors[i]
-		n := newestAsked
-		if c.link(m) >= 0 {
-			n = maxWays
-		} else if !c.Public {
-			continue
+	has := make([]map[module.Version]bool, len(c.Mirrors))
+	for i := range has {
+		has[i] = map[module.Version]bool{}
+	}
+	silent := c.ways(ctx, p, open, has)
+	for i, m := range c.Mirrors {
+		if c.Public && !silent[i] {
+			c.ask(ctx, m, open[:min(newestAsked, len(open))], has[i])
 		}
-		c.Progress("comparing with the build here: " + m.Name)
-		has[m] = c.ask(ctx, m, open[:min(n, len(open))])
 		l := Lacks{Mirror: m.Name, Missing: []string{}}
 		for _, b := range open {
-			if there, asked := has[m][b.mod()]; asked {
+			if there, asked := has[i][b.mod()]; asked {
 				if l.Asked++; !there {
 					l.Missing = append(l.Missing, b.mod().String())
 				}
 			}
 		}
-		if len(l.Missing) > 0 {
+		if p.compared = p.compared || l.Asked > 0; len(l.Missing) > 0 {
 			p.Lacking = append(p.Lacking, l)
-		}
-	}
-	for _, b := range open {
-		switch way := c.way(b.mod(), has); way {
-		case wayUnknown:
-		case wayDirect:
-			p.Asked++
-			p.Round = append(p.Round, Round{b.Path, b.Version, "no proxy of GOPROXY has it, so it comes by version control"})
-		default:
-			p.Asked++
 		}
 	}
 	return p
 }
 
-func newProject(file string) Project {
-	return Project{File: file, Errors: []string{}, Differs: []string{}, Idle: []Idle{}, Round: []Round{}, Lacking: []Lacks{}}
+// ways finds out by which way modules come: as the go command does, each proxy of GOPROXY is
+// asked for what those before it do not have. Those that gave up answering are silent.
+func (c *Check) ways(ctx context.Context, p *Project, open []Built, has []map[module.Version]bool) (silent map[int]bool) {
+	silent = map[int]bool{}
+	left := open[:min(maxWays, len(open))]
+	p.Unknown = len(open)
+	told := func(n int) { p.Asked, p.Unknown = p.Asked+n, p.Unknown-n }
+	for i, way := range c.Chain {
+		switch {
+		case way.Kind == goenv.Direct:
+			why := "no proxy of GOPROXY has it, so it comes by version control"
+			if i == 0 {
+				why = "GOPROXY begins with direct, so it comes by version control"
+				left = open
+			}
+			told(len(left))
+			for _, b := range left {
+				p.Round = append(p.Round, Round{b.Path, b.Version, why})
+			}
+			return silent
+		case way.Kind != goenv.HTTP || way.Mirror < 0 || len(left) == 0:
+			return silent
+		}
+		answers := has[way.Mirror]
+		silent[way.Mirror] = !c.ask(ctx, c.Mirrors[way.Mirror], left, answers)
+		var further []Built
+		for _, b := range left {
+			switch there, asked := answers[b.mod()]; {
+			case there:
+				told(1)
+			case asked:
+				further = append(further, b)
+			}
+		}
+		left = further
+	}
+	if len(c.Chain) > 0 {
+		told(len(left)) // nobody has them, and nobody else may be asked
+	}
+	return silent
+}
+
+func highest(versions []string) string {
+	if len(versions) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(versions, semver.Compare)
+}
+
+func newProject(file string) *Project {
+	return &Project{File: file, Errors: []string{}, Differs: []string{}, Idle: []Idle{}, Round: []Round{}, Lacking: []Lacks{}}
 }
 
 // idle says why a replace line has no effect; "" if it has one.
@@ -217,6 +279,10 @@ func (b *Build) idle(r Replacing) string {
 		case m.Main:
 			return "it is the main module, which nothing replaces"
 		case r.Old.Version != "" && r.Old.Version != m.Version:
+			// The go.mod of a version that is not used counts as long as it is in the graph.
+			if b.Graph == nil || slices.Contains(b.Graph[m.Path], r.Old.Version) {
+				return ""
+			}
 			return "the build uses " + m.Version
 		case m.Replace == nil:
 			return "the go command does not replace it"
@@ -229,78 +295,43 @@ func (b *Build) idle(r Replacing) string {
 	return "no module that the build needs requires it"
 }
 
-// link is the place of a mirror in GOPROXY; -1 if it has none.
-func (c *Check) link(m *Mirror) int {
-	return slices.IndexFunc(c.Chain, func(e goenv.Entry) bool {
-		return e.Kind == goenv.HTTP && strings.TrimSuffix(e.URL, "/") == strings.TrimSuffix(m.URL, "/")
-	})
-}
-
-// The ways by which a module comes.
-const (
-	wayUnknown = iota
-	wayProxy
-	wayDirect
-)
-
-// way is by which way a module comes, as far as the answers tell.
-func (c *Check) way(m module.Version, has map[*Mirror]map[module.Version]bool) int {
-	for i, e := range c.Chain {
-		switch e.Kind {
-		case goenv.Direct:
-			if i == 0 {
-				return wayUnknown // nobody was asked: there is no proxy to go round
-			}
-			return wayDirect
-		case goenv.HTTP:
-			there, asked := false, false
-			for mirror, answers := range has {
-				if c.link(mirror) == i {
-					there, asked = answers[m]
-				}
-			}
-			if there {
-				return wayProxy
-			}
-			if !asked {
-				return wayUnknown
-			}
-		default:
-			return wayUnknown
-		}
-	}
-	return wayProxy // nobody has it, and nobody else may be asked
-}
-
-// ask asks a mirror which versions it has, one after the other, until its time is over or it
-// gives no answer. What is not in the result is not known.
-func (c *Check) ask(ctx context.Context, m *Mirror, list []Built) map[module.Version]bool {
-	has := map[module.Version]bool{}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Time, upstream.ErrStalled)
+// ask asks a mirror for those of the list that it was not asked for yet, one after the other,
+// until its time is over or it gives no answer. What is not in has then is not known, and no
+// more is to be had.
+func (c *Check) ask(ctx context.Context, m Asked, list []Built, has map[module.Version]bool) (all bool) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.Left, upstream.ErrStalled)
 	defer cancel()
+	c.Progress("comparing with the build here: " + m.Name)
 	failed := 0
 	for _, b := range list {
+		if _, asked := has[b.mod()]; asked {
+			continue
+		}
 		err := c.one(ctx, m, b.mod())
+		status := 0
+		if e, ok := errors.AsType[*upstream.Error](err); ok {
+			status = e.Status
+		}
 		switch {
 		case ctx.Err() != nil:
-			return has
+			return false
 		case err == nil, errors.Is(err, fs.ErrNotExist):
 			has[b.mod()] = err == nil
 			failed = 0
+		case status == 403: // it says nothing of the next
+		case status == 429:
+			return false
 		default:
-			// One that is refused says nothing of the next; where two in turn fail, or it
-			// wants to be left alone, nothing more comes.
-			e, ok := errors.AsType[*upstream.Error](err)
-			if failed++; failed == 2 && !(ok && e.Status == 403) || ok && e.Status == 429 {
-				return has
+			if failed++; failed == 2 {
+				return false
 			}
 		}
 	}
-	return has
+	return true
 }
 
 // one asks for the .info of a version.
-func (c *Check) one(ctx context.Context, m *Mirror, mod module.Version) error {
+func (c *Check) one(ctx context.Context, m Asked, mod module.Version) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Answer, upstream.ErrStalled)
 	defer cancel()
 	req := goproxy.Request{Kind: goproxy.Info, Module: mod}
@@ -319,7 +350,7 @@ func (c *Check) one(ctx context.Context, m *Mirror, mod module.Version) error {
 
 // Lines are what there is to say about it, for people; the first is a head. There are
 // none if nothing was compared.
-func (p Project) Lines() []string {
+func (p *Project) Lines() []string {
 	if p.File == "" {
 		return nil
 	}
@@ -350,8 +381,18 @@ func (p Project) Lines() []string {
 	for _, l := range p.Lacking {
 		add("%s lacks %d of the %d newest that it was asked for: %s", l.Mirror, len(l.Missing), l.Asked, few(l.Missing))
 	}
-	if len(lines) == 1 {
-		add("all as it should be: every replace line has an effect, none goes round the proxies, and no mirror lacks a version")
+	if p.Unknown > 0 {
+		add("by which way %s is not known: the proxies of GOPROXY did not say", verb(p.Unknown, "comes", "come"))
+	}
+	if len(lines) == 1 && p.Modules > 0 {
+		text := "every replace line has an effect"
+		if p.Asked > 0 {
+			text += "; no module goes round the proxies"
+		}
+		if p.compared {
+			text += "; no mirror lacks a version that it was asked for"
+		}
+		add("%s", text)
 	}
 	return lines
 }

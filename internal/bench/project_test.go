@@ -37,24 +37,33 @@ go@1.24 toolchain@go1.24.1
 
 func mustBuild(t *testing.T, list, graph string) *Build {
 	t.Helper()
-	b, err := ReadBuild([]byte(list), []byte(graph))
+	var g []byte
+	if graph != "" {
+		g = []byte(graph)
+	}
+	b, err := ReadBuild([]byte(list), g)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-// check compares the build with the mirrors of a scene, of which GOPROXY names the first.
-func (s *scene) check() Check {
-	chain, err := goenv.ParseProxyList(s.plan.Mirrors[0].URL + ",direct")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return Check{
-		Build: mustBuild(s.t, builtList, builtGraph), File: "go.mod", Mirrors: s.plan.Mirrors, Public: true, Chain: chain,
+// check compares the build with the mirrors of a scene, of which GOPROXY names the first n,
+// and then direct.
+func (s *scene) check(n int) Check {
+	c := Check{
+		Build: mustBuild(s.t, builtList, builtGraph), File: "go.mod", Public: true,
 		Around: "corp.example", Secret: func(path string) bool { return strings.HasPrefix(path, "corp.example/") },
-		Time: 10 * time.Second, Answer: 5 * time.Second, Progress: func(string) {},
+		Answer: 5 * time.Second, Progress: func(string) {},
 	}
+	for i := range s.plan.Mirrors {
+		c.Mirrors = append(c.Mirrors, Asked{&s.plan.Mirrors[i], 10 * time.Second})
+		if i < n {
+			c.Chain = append(c.Chain, Way{goenv.HTTP, i})
+		}
+	}
+	c.Chain = append(c.Chain, Way{Kind: goenv.Direct})
+	return c
 }
 
 // without answers 404 for what matches none of the world.
@@ -74,8 +83,8 @@ func TestAProjectIsComparedWithTheMirrors(t *testing.T) {
 	s.add("late", without(s.world.Handler(), "small/@v/v1.2.0"))
 	f, _ := faults.Parse("503")
 	s.add("down", faults.Handler(s.world.Handler(), faults.Always(f)))
-	p := Compare(t.Context(), s.check())
-	if p.Modules != 6 || p.Asked != 4 || len(p.Differs) != 0 {
+	p := Compare(t.Context(), s.check(1))
+	if p.Modules != 6 || p.Asked != 4 || p.Unknown != 0 || len(p.Differs) != 0 {
 		t.Errorf("%d modules, %d asked for, %q", p.Modules, p.Asked, p.Differs)
 	}
 	if want := []string{"example.com/gone@v1.0.0: reading it: not found"}; !slices.Equal(p.Errors, want) {
@@ -112,23 +121,49 @@ func TestAProjectIsComparedWithTheMirrors(t *testing.T) {
 	}
 }
 
-// What GOPROXY names nobody else to is not told to others, and what is secret to nobody.
+// As the go command does, a proxy is asked for what those before it do not have, where names are
+// not for everybody; and what is secret for nothing.
 func TestNobodyIsAskedForWhatIsNoneOfTheirBusiness(t *testing.T) {
 	s := newScene(t)
-	var own, other modtest.Requests
-	s.add("own", own.Count(s.world.Handler()))
+	var own, next, other modtest.Requests
+	s.add("own", own.Count(without(s.world.Handler(), "/middle/")))
+	s.add("next", next.Count(s.world.Handler()))
 	s.add("other", other.Count(s.world.Handler()))
-	c := s.check()
+	c := s.check(2)
 	c.Public = false
 	p := Compare(t.Context(), c)
 	if n := other.HitsPrefix(""); n != 0 {
 		t.Errorf("somebody else's mirror was asked %d times", n)
 	}
-	if n := own.HitsPrefix("corp.example/"); n != 0 {
+	if n := own.HitsPrefix("corp.example/") + next.HitsPrefix("corp.example/"); n != 0 {
 		t.Errorf("a mirror was asked %d times for a private module", n)
 	}
-	if p.Asked == 0 {
-		t.Error("the own proxy was not asked")
+	if got := next.Log(); !slices.Equal(got, []string{"GET /example.com/middle/@v/v1.1.0.info", "GET /example.com/gone/@v/v1.0.0.info"}) && !slices.Equal(got, []string{"GET /example.com/gone/@v/v1.0.0.info", "GET /example.com/middle/@v/v1.1.0.info"}) {
+		t.Errorf("the second proxy was asked for %q", got)
+	}
+	if p.Asked != 4 || len(p.Round) != 2 { // what is secret, and what nobody has
+		t.Errorf("%d asked, round %v", p.Asked, p.Round)
+	}
+}
+
+func TestWhatNobodyCouldBeAskedForIsNotCalledInOrder(t *testing.T) {
+	for _, x := range []struct {
+		chain []Way
+		want  string
+	}{
+		{nil, "by which way 1 module comes is not known"},
+		{[]Way{{Kind: goenv.Off}}, "by which way 1 module comes is not known"},
+		{[]Way{{goenv.HTTP, -1}, {Kind: goenv.Direct}}, "by which way 1 module comes is not known"},
+		{[]Way{{Kind: goenv.Direct}}, "1 module goes round the proxies: GOPROXY begins with direct"},
+	} {
+		s := newScene(t)
+		c := s.check(0)
+		c.Build = mustBuild(t, `{"Path": "app.example", "Main": true}{"Path": "example.com/small", "Version": "v1.2.0"}`, "")
+		c.Chain = x.chain
+		text := strings.Join(Compare(t.Context(), c).Lines(), "\n")
+		if !strings.Contains(text, x.want) || strings.Contains(text, "no module goes round") || strings.Contains(text, "no mirror lacks") {
+			t.Errorf("%v: %s", x.chain, text)
+		}
 	}
 }
 
@@ -139,8 +174,8 @@ func TestAProxyInTroubleTellsNoWay(t *testing.T) {
 		f, _ := faults.Parse(fault)
 		var own modtest.Requests
 		s.add("own", own.Count(faults.Handler(s.world.Handler(), faults.Always(f))))
-		p := Compare(t.Context(), s.check())
-		if p.Asked != 0 || len(p.Round) != 1 || len(p.Lacking) != 0 {
+		p := Compare(t.Context(), s.check(1))
+		if p.Asked != 0 || p.Unknown != 4 || len(p.Round) != 1 || len(p.Lacking) != 0 {
 			t.Errorf("%s: %d asked, round %v, lacking %v", fault, p.Asked, p.Round, p.Lacking)
 		}
 		if n := own.HitsPrefix(""); n > 2 && fault != "403" || fault == "429" && n > 1 {
@@ -161,6 +196,7 @@ func TestAReplaceLineWithoutEffectIsTold(t *testing.T) {
 		{v("example.com/forked", ""), v("example.com/large", "v1.0.1"), ""},
 		{v("example.com/forked", ""), v("example.com/large", "v1.0.0"), "another replace line goes before it: example.com/large@v1.0.1"},
 		{v("example.com/forked", "v0.9.0"), v("example.com/large", "v1.0.1"), "the build uses v1.0.0"},
+		{v("example.com/middle", "v1.0.0"), v("../middle", ""), ""}, // it is in the graph
 		{v("example.com/nobody", ""), v("../nobody", ""), "no module that the build needs requires it"},
 		{v("app.example", ""), v("../app", ""), "it is the main module, which nothing replaces"},
 		{v("example.com/small", ""), v("../small", ""), "the go command does not replace it"},
@@ -175,7 +211,7 @@ func TestAReplaceLineWithoutEffectIsTold(t *testing.T) {
 func TestABuildThatTheGraphDoesNotLeadToIsTold(t *testing.T) {
 	s := newScene(t)
 	s.add("own", s.world.Handler())
-	c := s.check()
+	c := s.check(1)
 	c.Build = mustBuild(t, builtList, builtGraph+"app.example example.com/small@v1.3.0\n")
 	if p := Compare(t.Context(), c); !slices.Equal(p.Differs, []string{"example.com/small@v1.2.0, and go mod graph has v1.3.0"}) {
 		t.Errorf("differs: %q", p.Differs)
@@ -185,9 +221,9 @@ func TestABuildThatTheGraphDoesNotLeadToIsTold(t *testing.T) {
 func TestAProjectInOrderIsSaidToBe(t *testing.T) {
 	s := newScene(t)
 	s.add("own", s.world.Handler())
-	c := s.check()
+	c := s.check(1)
 	c.Build = mustBuild(t, `{"Path": "app.example", "Main": true}{"Path": "example.com/small", "Version": "v1.2.0"}`, "app.example example.com/small@v1.2.0\n")
-	if got := Compare(t.Context(), c).Lines(); len(got) != 2 || !strings.Contains(got[1], "all as it should be") {
+	if got := Compare(t.Context(), c).Lines(); len(got) != 2 || got[1] != "  every replace line has an effect; no module goes round the proxies; no mirror lacks a version that it was asked for" {
 		t.Errorf("%q", got)
 	}
 }
