@@ -48,6 +48,27 @@ func TestASlowReaderGetsAllThatTheCommandWrote(t *testing.T) {
 	}
 }
 
+// They would write to one memory at once: neither knows of the other.
+func TestTwoStreamsThatGoToOneWriterAreOne(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		var out, errOut bytes.Buffer
+		stderr := &errOut
+		if same {
+			stderr = &out
+		}
+		var k keeper
+		e := &env{stdout: &latch{Writer: &out}}
+		w, errW, end, err := k.tapAll(e, stderr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (w == errW) != same {
+			t.Errorf("of one writer: %v, but the command gets one stream: %v", same, w == errW)
+		}
+		end()
+	}
+}
+
 func TestWhatIsKeptOfMuchIsWholeLines(t *testing.T) {
 	var k keeper
 	line := "fetch https://bot:hunter2@git.example.com/a ended\n"

@@ -227,7 +227,7 @@ func (k *keeper) tapAll(e *env, stderr io.Writer) (out, errOut io.Writer, end fu
 		return nil, nil, nil, err
 	}
 	of, ok := e.rawStdout().(*os.File)
-	if ok && isFile && sameFile(of, f) || !isFile && e.stdout == stderr {
+	if ok && isFile && sameFile(of, f) || !isFile && e.rawStdout() == stderr {
 		return w, w, t.end, nil
 	}
 	return e.rawStdout(), w, t.end, nil
