@@ -848,7 +848,9 @@ func (s *Subject) supply() []Check {
 			all = append(all, c.ID)
 		}
 	}
-	checks = append(checks, Check{ID: "supply.modules", Group: "Supply line", Title: "modules can be had", Link: "modules", Needs: needs, After: answers, Run: func(_ context.Context, seen Seen) Outcome { return s.walk(seen) }})
+	// The steps to a source say why it gives no answer.
+	after := slices.DeleteFunc(slices.Clone(all), func(id string) bool { return strings.HasSuffix(id, ".sumdb") })
+	checks = append(checks, Check{ID: "supply.modules", Group: "Supply line", Title: "modules can be had", Link: "modules", Needs: needs, After: after, Run: func(_ context.Context, seen Seen) Outcome { return s.walk(seen) }})
 
 	ways := slices.Clone(sums)
 	if s.SumDB != nil && s.SumDB.Direct != nil {
@@ -1064,13 +1066,11 @@ func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 // takes a go command half a minute or more to find out.
 func (s Seen) silent(source string) bool {
 	for _, part := range []string{".answer", ".mod", ".zip"} {
-		row := s[source+part]
-		for row.Because != "" {
-			row = s[row.Because]
-		}
-		switch row.Code {
-		case finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent:
-			return true
+		for row, ok := s[source+part]; ok; row, ok = s[row.Because] {
+			switch row.Code {
+			case finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent:
+				return true
+			}
 		}
 	}
 	return false

@@ -92,7 +92,11 @@ func TestASourceThatGivesNoAnswerIsLeftOutOfTheList(t *testing.T) {
 				serves = i + 1
 			}
 		}
-		seen := Seen{"source.1.tcp": Row{State: Fail, Code: finding.SourceConnectTimeout}, "source.1.answer": Row{State: Skip, Because: "source.1.tcp"}}
+		seen := Seen{
+			"machine.network":  Row{State: Warn},
+			"source.1.connect": Row{State: Fail, Code: finding.SourceConnectTimeout, Because: "machine.network"},
+			"source.1.answer":  Row{State: Skip, Because: "source.1.connect"},
+		}
 		for _, step := range []string{"answer", "mod", "zip"} {
 			seen[fmt.Sprintf("source.%d.%s", serves, step)] = Row{State: OK}
 		}
