@@ -266,6 +266,12 @@ func shape(low string) uint64 {
 	if to < 0 {
 		to = strings.Index(low, "connect to ")
 	}
+	end := len(low) // of the address; what follows may be the number of the try
+	if to >= 0 {
+		if n := strings.Index(low[to:], ": "); n >= 0 {
+			end = to + n
+		}
+	}
 	for i := 0; i < len(low); i++ {
 		c := low[i]
 		if !isDigit(c) {
@@ -276,7 +282,7 @@ func shape(low string) uint64 {
 		for i+1 < len(low) && isDigit(low[i+1]) {
 			i++
 		}
-		if to < 0 || from < to || strings.HasPrefix(low[i+1:], "->") {
+		if to < 0 || from < to || from > end || strings.HasPrefix(low[i+1:], "->") {
 			continue // our own end of a connection has another port each time
 		}
 		if before := low[from-1]; before == ':' || before == '.' || i+1 < len(low) && low[i+1] == '.' || strings.HasSuffix(low[:from], " port ") {

@@ -609,7 +609,7 @@ checksum mismatch
 this download does not match an earlier download recorded in go.sum
 this download does not match the one reported by the checksum server
 hash of * does not match
-resulting module with sum * expected sum
+resulting module with sum h1:* expected sum h1:
 `},
 	{finding.SumDBInconsistent, `
 misbehaving server
@@ -701,7 +701,7 @@ tf200016
 oauth token
 deploy key is not
 git credential fill' failed
-'git credential fill' provided one for
+but 'git credential fill' provided one for
 fatal: unable to access * error: 401
 e170001
 e175013
@@ -1022,19 +1022,25 @@ $gopath/go.mod exists but should not
 invalid url escape
 invalid userinfo
 gopath entry
-must be an absolute path
+gotmpdir must be an absolute path
+gobin must be an absolute path
+gomodcache must be an absolute path
 (from $goflags)
 (from %goflags%)
-file url missing
-file url specifies
-file url encodes
-cannot find go env config
-reading go env config
-no key=value arguments
-'go env -u' requires
-not supported (can be '', 'mod', 'readonly', or 'vendor')
-error starting gocacheprog
-gocacheprog args
+^go: *file url missing
+?file url missing path
+?file url missing drive letter
+^go: *file url specifies
+?file url specifies non-local host
+^go: *file url encodes
+?file url encodes volume in host field
+^go: cannot find go env config
+^go: reading go env config
+^go: no key=value arguments
+^go: 'go env -u' requires
+-mod=* not supported (can be ''
+^error starting gocacheprog program
+^gocacheprog args: 
 ^go: invalid go* must be
 gocache is not an absolute path
 build cache is disabled by gocache=off
@@ -1060,7 +1066,11 @@ did not match any file(s) known to git
 ?unknown branch or tag
 bad revision
 ?bad object
-cannot obtain needed
+cannot obtain needed object
+cannot obtain needed commit
+cannot obtain needed tree
+cannot obtain needed blob
+cannot obtain needed tag
 not a valid object name
 not a commit
 no such tag
@@ -1167,9 +1177,11 @@ argument must be a package path
 argument must not be a package in
 argument must be a clean package path
 all arguments must refer to packages in the same module
-all packages must be provided by the same module
+all packages must be provided by the same module (
 go get -tool does not work with
-stat *: directory not found
+^stat *: directory not found
+^go: *stat *: directory not found
+^pattern *: stat *: directory not found
 arguments must be package or module paths
 exists as a file, but
 in the main module, so can't request
@@ -1198,7 +1210,7 @@ is relative, but relative import paths are not supported in module mode
 path is not in the main module
 is a local import path
 cannot use relative path
-local import "
+local import "* in non-local package
 leading dot in path element
 ?cannot find package
 ?cannot find module
@@ -1346,7 +1358,7 @@ expecting a go version like
 malformed go.sum
 invalid go version
 missing module declaration
-is missing module path
+is missing module path*at revision
 no module declaration in go.mod
 repeated module statement
 repeated go statement
@@ -1465,7 +1477,8 @@ cannot find package "* in any of
 working directory is not part of a module
 working directory outside
 cannot determine module path for source directory
-no install location for
+^go: no install location for
+^go install: no install location for
 named files must all be in one directory
 is not within module
 main module (* does not contain
@@ -1500,7 +1513,7 @@ cannot find "go1
 golang.org/toolchain@
 no releases found for go
 is a language version but not a toolchain version
-is not a toolchain version
+go language version * is not a toolchain version
 too many toolchain switches
 invoked to provide
 switching to go >=
@@ -1579,9 +1592,9 @@ build cache is required
 gocache is not defined
 gopath is not defined
 $home is not defined
-%localappdata% is not defined
+^go: *%localappdata% is not defined
 neither $xdg_cache_home nor $home
-neither $xdg_config_home nor $home
+^go: *neither $xdg_config_home nor $home
 could not locate sumdb file
 `},
 	{finding.HomeDenied, `
@@ -1593,24 +1606,26 @@ writing go env config: mkdir
 mkdir */pkg/sumdb
 `},
 	{finding.TempDenied, `
-creating work dir
+go: creating work dir
 `},
 	{finding.ProjectDenied, `
-updating go.mod: open 
-updating go.sum: open 
-updating go.work: open 
-updating go.work.sum: open 
+go: updating go.mod: open 
+go: updating go.sum: open 
+go: updating go.work: open 
+go: updating go.work.sum: open 
 go.mod: permission denied
 go.sum: permission denied
 go.mod: read-only file system
 go.sum: read-only file system
 `},
 	{finding.NoLocks, `
-lock /*function not implemented
-lock /*no locks available
-lock /*operation not supported
-lock /*not supported by
-lock * no locks available
+^go: *lock /*function not implemented
+^go: *lock /*no locks available
+^go: *lock /*operation not supported
+^go: *lock /*not supported by
+^go: *lock * no locks available
+rlock * no locks available
+rlock * function not implemented
 /pkg/mod*function not implemented
 /pkg/mod*no locks available
 `},
@@ -1665,7 +1680,7 @@ not a valid zip file
 zip: checksum error
 zip: unsupported compression
 missing ziphash
-.ziphash: no such file
+/@v/*.ziphash: no such file
 unexpected ziphash
 zip has been modified
 dir has been modified
