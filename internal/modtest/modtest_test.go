@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -489,5 +490,22 @@ func writeFiles(t *testing.T, dir string, files Files) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o666); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestAStoppedServerRefusesUntilItStartsAgain(t *testing.T) {
+	s := Serve(t, http.NotFoundHandler())
+	for range 3 {
+		s.Stop()
+		if c, err := net.Dial("tcp", s.Addr); err == nil {
+			c.Close()
+			t.Fatal("somebody answers")
+		}
+		s.Start()
+		res, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
 	}
 }

@@ -42,6 +42,8 @@ type Server struct {
 	served chan struct{} // closed when srv.Serve has returned
 	active int           // handlers running
 	ended  chan struct{} // gets a token when a handler ends
+
+	release func() // gives the address of a stopped server free; nil while it is not kept
 }
 
 // Serve starts an HTTP/1.1 server.
@@ -130,7 +132,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stop closes the listener and every connection, and waits for the handlers:
-// the server is dead, and dials are refused. Stopping twice is fine.
+// the server is dead, and dials are refused until the test ends: nobody else gets
+// its port. Stopping twice is fine.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	srv, served, ended := s.srv, s.served, s.ended
@@ -141,6 +144,14 @@ func (s *Server) Stop() {
 	}
 	srv.Close()
 	<-served
+	if s.Addr != "" {
+		if release, err := hold(s.Addr); err == nil { // else somebody has it already
+			s.mu.Lock()
+			s.release = release
+			s.mu.Unlock()
+			s.t.Cleanup(s.free)
+		}
+	}
 	timeout := time.NewTimer(stopBudget)
 	defer timeout.Stop()
 	for {
@@ -159,9 +170,21 @@ func (s *Server) Stop() {
 	}
 }
 
+// free gives the address of a stopped server free.
+func (s *Server) free() {
+	s.mu.Lock()
+	release := s.release
+	s.release = nil
+	s.mu.Unlock()
+	if release != nil {
+		release()
+	}
+}
+
 // Start serves again after Stop, at the same address.
 func (s *Server) Start() {
 	s.t.Helper()
+	s.free()
 	ln, err := net.Listen("tcp", s.Addr)
 	if err != nil {
 		s.t.Fatalf("modtest: start again: %v", err)
