@@ -281,7 +281,7 @@ func (e *env) benchProgress(rounds int) func(bench.Progress) {
 			if p.Total > 0 {
 				share = 100 * p.Done / p.Total
 			}
-			text := fmt.Sprintf("sluice: %d %% %s", share, p.Text)
+			text := fmt.Sprintf("sluice: %d %% %s", share, finding.Printable(p.Text))
 			if n := e.columns() - 1; n > 0 {
 				text = shorten(text, n)
 			}

@@ -456,7 +456,7 @@ func (e *env) ask(ctx context.Context, question string, usual bool) (bool, error
 	if usual {
 		choice = "[Y/n]"
 	}
-	fmt.Fprintf(e.stderr, "sluice: %s %s ", question, choice)
+	fmt.Fprintf(e.stderr, "sluice: %s %s ", finding.Printable(question), choice)
 	line, err := bufio.NewReader(interrupted{ctx, e.stdin}).ReadString('\n')
 	if ctx.Err() != nil {
 		fmt.Fprintln(e.stderr)

@@ -949,6 +949,7 @@ func (x *emergency) learn(w *world) {
 			continue
 		}
 		code, text := finding.Code(""), ""
+		spoiled := len(r.Lies) > 0 // which the go command notices when it no longer goes on
 		for _, path := range slices.Sorted(maps.Keys(r.Lies)) {
 			code, text = finding.SumMismatch, path+": "+r.Lies[path]
 		}
@@ -956,7 +957,7 @@ func (x *emergency) learn(w *world) {
 			if a.State == upstream.Down {
 				code, text = finding.SourceWrongAnswer, a.Why
 				if a.Ask == upstream.AskZip {
-					code = finding.ZipDamaged
+					code, spoiled = finding.ZipDamaged, spoiled || a.Stage == upstream.StageContent
 				}
 			}
 		}
@@ -971,9 +972,17 @@ func (x *emergency) learn(w *world) {
 		s.State, s.Code, s.Text = rescue.Fails, code, finding.OneLine(finding.Redact(text), 300)
 		x.know(*s) // which keeps it out of what is kept
 		x.rec.Broken = append(x.rec.Broken, rescue.Broken{Code: code, Title: finding.Of(code).Title, About: []string{s.Name}, Evidence: []string{s.Text}})
-		x.help.barred = true
+		x.help.barred = x.help.barred || spoiled || x.stops(s.Name)
 		x.step(rescue.Find, time.Now(), "%s was left for another source: %s (%s)", s.Name, s.Text, code)
 	}
+}
+
+// stops reports whether the go command, left to itself, ends at an error of that source:
+// behind a bar it goes on to the next, where there is one. One that it would not have
+// asked stops it at nothing.
+func (x *emergency) stops(name string) bool {
+	i := slices.IndexFunc(x.l.Proxy, func(entry goenv.Entry) bool { return entry.Name() == name })
+	return i >= 0 && (i == len(x.l.Proxy)-1 || !x.l.Proxy[i].FallBackOnError)
 }
 
 // know notes what has become of a source.

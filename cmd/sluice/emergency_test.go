@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,6 +117,75 @@ func TestBothThingsThatAreBrokenAreOnRecordWhenTheBuildWorksAgain(t *testing.T) 
 	}
 	if got, err := os.ReadFile(page); err != nil || string(got) != want.String() {
 		t.Errorf("the page is not that of the record (%v):\n%s", err, got)
+	}
+}
+
+// A listener keeps what is said, and tells once something is.
+type listener struct {
+	bytes.Buffer
+	word string
+	said func()
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(l.word)) {
+		l.said()
+	}
+	return l.Buffer.Write(p)
+}
+
+// A source that passes the checks, and then fails. Behind a bar the go command would have
+// gone on by itself, but for bytes that are not those of go.sum.
+func TestACommandWorksAgainOnlyWhereItWouldHaveFailedWithoutHelp(t *testing.T) {
+	world := modtest.New(t)
+	data, err := os.ReadFile("testdata/world.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, modules, _ := strings.Cut(string(data), "\n\n")
+	world.AddTxtar(modules)
+	db := world.SumDB("sum.golang.org")
+	world.Mount(db)
+	well := modtest.Serve(t, world.Handler())
+	work := t.TempDir()
+	dir := filepath.Join(work, "app")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeApp(world, dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		fault, of, between string
+		again              bool
+	}{{"503", "", ",", true}, {"503", "", "|", false}, {"old-zip=v1.1.0", "/hello/@v/v1.0.0.zip", "|", true}} {
+		fault, err := faults.Parse(test.fault)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ill atomic.Bool
+		sick := modtest.Serve(t, faults.Handler(world.Handler(), func(r *http.Request) (faults.Fault, bool) {
+			return fault, ill.Load() && strings.HasSuffix(r.URL.Path, test.of)
+		}))
+		list := sick.URL + test.between + well.URL
+		environ := with(modtest.GoEnv(t, list, db.GOSUMDB(""), "GOENV=off"), "SLUICE_DATA", t.TempDir())
+		var out bytes.Buffer
+		errOut := listener{word: "sluice: detect: ", said: func() { ill.Store(true) }} // the checks are over
+		e := &env{environ: environ, dir: dir, stdout: &out, stderr: &errOut}
+		if status := run(t.Context(), e, []string{"rescue", "--json", "--", "go", "build", "./..."}); status != 0 {
+			t.Fatalf("%+v: status %d\n%s%s", test, status, out.Bytes(), errOut.Bytes())
+		}
+		var rec rescue.Incident
+		if err := json.Unmarshal(out.Bytes(), &rec); err != nil || rec.Outcome != rescue.Rescued || !strings.Contains(errOut.String(), " was left for another source: ") {
+			t.Fatalf("%+v: %v, and the record says\n%s%s", test, err, out.Bytes(), errOut.Bytes())
+		}
+		if said := strings.Contains(rec.Sentence, " works again, although "); said != test.again {
+			t.Errorf("%+v: %s", test, rec.Sentence)
+		}
+		alone := modtest.GoEnv(t, list, db.GOSUMDB(""), "GOENV=off")
+		if _, stderr, status := modtest.Go(t, alone, dir, "build", "./..."); (status != 0) != test.again {
+			t.Errorf("%+v: the go command alone ends with status %d\n%s", test, status, stderr)
+		}
 	}
 }
 

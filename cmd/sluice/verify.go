@@ -58,7 +58,7 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 	defer w.close()
 	if err := st.Writable(); err != nil && !o.DryRun {
 		o.DryRun = true
-		fmt.Fprintf(e.stderr, "sluice: warning: what is wrong will be left as it is: %s\n", finding.Redact(err.Error()))
+		e.say("warning: what is wrong will be left as it is: %v", err)
 	}
 	seen := 0
 	if e.terminal {

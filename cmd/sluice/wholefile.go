@@ -31,8 +31,10 @@ var (
 
 // check refuses a file that is there and is not an earlier one of the same product, such
 // as a go.mod named by a slip. An empty file is nobody's loss.
-func (p product) check(e *env, file string) error {
-	name := e.inDir(file)
+func (p product) check(e *env, file string) error { return p.checkAt(e.inDir(file), file) }
+
+// checkAt is check of what is at name, which the user calls file.
+func (p product) checkAt(name, file string) error {
 	refuse := func(format string, args ...any) error {
 		return &exitError{status: exitMisuse, err: fmt.Errorf("the %s cannot be written: %s "+format, append([]any{p.what, shownName(file)}, args...)...),
 			hint: "choose another file with --" + p.flag + " FILE"}
@@ -104,7 +106,6 @@ func (p product) write(e *env, file string, write func(io.Writer) error) error {
 // read it.
 type wholeFile struct {
 	p    product
-	e    *env
 	f    *os.File
 	file string // as the user named it
 	real string // where that leads to by symbolic links
@@ -115,7 +116,7 @@ func (p product) open(e *env, file string) (*wholeFile, error) {
 	if err := p.check(e, file); err != nil {
 		return nil, err
 	}
-	w := &wholeFile{p: p, e: e, file: file}
+	w := &wholeFile{p: p, file: file}
 	var err error
 	if w.real, err = journal.Follow(e.inDir(file)); err != nil {
 		return nil, w.failed(err)
@@ -131,7 +132,9 @@ func (w *wholeFile) keep(err error) error {
 	if err = errors.Join(err, w.f.Close()); err != nil {
 		return w.failed(err)
 	}
-	if err := w.p.check(w.e, w.file); err != nil { // somebody may have made it meanwhile
+	// Somebody may have made it meanwhile, or made the link lead elsewhere: what counts is
+	// what is replaced.
+	if err := w.p.checkAt(w.real, w.file); err != nil {
 		return err
 	}
 	if err := os.Rename(w.f.Name(), w.real); err != nil {

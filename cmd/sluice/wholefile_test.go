@@ -58,3 +58,38 @@ func TestALinkToAReportStaysALinkAndWhatItLeadsToIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// Between the beginning and the end of a run somebody makes the link lead elsewhere, and puts
+// a file of his own where it led.
+func TestAFileThatALinkNoLongerLeadsToIsNotOverwritten(t *testing.T) {
+	for _, p := range []product{benchPage, doctorReport, rescueRecord} {
+		dir := t.TempDir()
+		e := &env{dir: dir}
+		link, old, mine := filepath.Join(dir, "now"), filepath.Join(dir, "old"), "module example.com/mine\n"
+		if err := os.Symlink("old", link); err != nil {
+			t.Fatal(err)
+		}
+		err := p.write(e, "now", func(w io.Writer) error {
+			if err := os.WriteFile(old, []byte(mine), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(link); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("new", link); err != nil {
+				t.Fatal(err)
+			}
+			_, err := io.WriteString(w, p.begins[0])
+			return err
+		})
+		if err == nil || !strings.Contains(err.Error(), "the "+p.what+" cannot be written: now is there already") {
+			t.Errorf("%s: %v", p.what, err)
+		}
+		if got, err := os.ReadFile(old); err != nil || string(got) != mine {
+			t.Errorf("%s: the file is %q, %v", p.what, got, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, ".sluice-*")); len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+	}
+}

@@ -993,6 +993,7 @@ type AskReport struct {
 	State         State
 	Since         time.Time
 	Why           string
+	Stage         Stage         // at which it failed, if it is not up
 	P50, P95, P99 time.Duration // until an answer; 0 if unknown
 	Pace          float64       // bytes per second, of zips; 0 if unknown
 	Samples       int
@@ -1029,7 +1030,7 @@ func (h *Health) Report(source string) Report {
 			st, why = Suspect, "overdue with an answer"
 		}
 		secs := func(q float64) time.Duration { return time.Duration(a.took.quantile(q) * float64(time.Second)) }
-		r.Asks = append(r.Asks, AskReport{Ask: k, State: st, Since: a.since, Why: why, P50: secs(.5), P95: secs(.95), P99: secs(.99), Pace: a.pace.quantile(.5), Samples: len(a.took.v)})
+		r.Asks = append(r.Asks, AskReport{Ask: k, State: st, Since: a.since, Why: why, Stage: a.stage, P50: secs(.5), P95: secs(.95), P99: secs(.99), Pace: a.pace.quantile(.5), Samples: len(a.took.v)})
 	}
 	st, why := s.line.state(now)
 	r.State, r.Why, r.Since, r.Stage = st, why, s.line.since, s.line.stage
