@@ -99,9 +99,21 @@ func TestARescueThatIsKilledWhileItKeepsLeavesOldOrNewSettingsAndAWayBack(t *tes
 		for !verified && lines.Scan() {
 			verified = strings.HasPrefix(lines.Text(), "sluice: verify: ")
 		}
-		lock.Close()
-		time.Sleep(time.Duration(n) * 2 * time.Millisecond) // to be somewhere; nothing is measured
-		cmd.Process.Signal(sig)
+		switch n {
+		case 0: // surely before it writes
+			cmd.Process.Signal(sig)
+			lock.Close()
+		case 12: // surely after it has written
+			lock.Close()
+			for get() == before {
+				time.Sleep(time.Millisecond)
+			}
+			cmd.Process.Signal(sig)
+		default:
+			lock.Close()
+			time.Sleep(time.Duration(n) * 2 * time.Millisecond) // to be somewhere; nothing is measured
+			cmd.Process.Signal(sig)
+		}
 		io.Copy(io.Discard, stderr)
 		cmd.Wait()
 		if !verified {
@@ -120,7 +132,9 @@ func TestARescueThatIsKilledWhileItKeepsLeavesOldOrNewSettingsAndAWayBack(t *tes
 		}
 		switch status, said := rescue("--undo"); {
 		case status == 0:
-			done++
+			if n%2 == 0 { // after the others it is the next one that has done it
+				done++
+			}
 		case n%2 == 0 && strings.Contains(said, "there is nothing that sluice rescue changed"):
 			undone++
 		default:
@@ -132,6 +146,9 @@ func TestARescueThatIsKilledWhileItKeepsLeavesOldOrNewSettingsAndAWayBack(t *tes
 		if left, _ := filepath.Glob(filepath.Join(work, ".env.sluice-*")); len(left) > 0 {
 			t.Fatalf("after kill %d there is %q", n, left)
 		}
+	}
+	if done == 0 || undone == 0 {
+		t.Errorf("%d of those that were killed had made the change, %d had not: not both were seen", done, undone)
 	}
 	t.Logf("%d times a change was there to undo, %d times none", done, undone)
 }

@@ -80,7 +80,7 @@ func runVerify(ctx context.Context, e *env, cmd *cobra.Command, asJSON bool, o m
 		}
 	} else {
 		for _, p := range rep.Problems {
-			fmt.Fprintf(e.stdout, "%s: %s (%s)\n", p.Request, finding.Redact(p.Problem), p.Done)
+			fmt.Fprintf(e.stdout, "%s: %s (%s)\n", p.Request, finding.Printable(p.Problem), p.Done)
 		}
 		fmt.Fprintf(e.stdout, "%s read, %d bytes: %d vouched for by the checksum database, %d pinned at first sight, %d could not be asked about; %s\n",
 			count(rep.Files, "file"), rep.Bytes, rep.Vouched, rep.Pinned, rep.Unasked, count(len(rep.Problems), "problem"))
