@@ -328,8 +328,10 @@ func (g *gate) stepTidy(ctx context.Context) error {
 // undetected are the packages, by the end of their path, in whose tests the race detector
 // has nothing to find and would only take time.
 var undetected = []string{
-	"e2e",              // stands at the outside and drives programs
-	"internal/inflate", // has no goroutine; the tests of those that use it have the detector in it, too
+	"e2e", // stands at the outside and drives programs
+	// These have no goroutine; the tests of those that use them have the detector in them, too.
+	"internal/explain",
+	"internal/inflate",
 }
 
 // longest are the packages whose tests take longest, by the end of their path. They are
