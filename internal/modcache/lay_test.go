@@ -529,3 +529,53 @@ func FuzzKeptInfo(f *testing.F) {
 		}
 	})
 }
+
+func FuzzALaidZipStaysInItsTree(f *testing.F) {
+	const prefix = "heap.test/x@v1.0.0/"
+	for _, names := range [][]string{{"go.mod", "a/b.go"}, {"../out.go"}, {"a", "a/b"}, {"/etc/x"}, {"a//b", "./c", "a\\..\\b"}, {"COM1", "x/", "x/y"}} {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		for _, name := range names {
+			w, err := z.Create(prefix + name)
+			if err == nil && !strings.HasSuffix(name, "/") {
+				_, err = io.WriteString(w, "package x\n")
+			}
+			if err != nil {
+				f.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	m := module.Version{Path: "heap.test/x", Version: "v1.0.0"}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		l, err := NewLayer(filepath.Join(dir, "mod"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Claim(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Release()
+		err = c.Lay(t.Context(), Laid{Zip: bytes.NewReader(data), Size: int64(len(data)), H1: "h1:" + strings.Repeat("A", 43) + "="})
+		filepath.WalkDir(dir, func(name string, d fs.DirEntry, werr error) error {
+			if werr != nil {
+				t.Error(werr)
+				return nil
+			}
+			inTree := strings.HasPrefix(name, c.tree+string(filepath.Separator))
+			if d.IsDir() || strings.HasPrefix(name, c.at+".") || inTree && err == nil {
+				return nil
+			}
+			t.Errorf("%s is written: %v", name, err)
+			return nil
+		})
+		if there(c.path("partial")) || err != nil && there(c.tree) {
+			t.Errorf("half a tree is left after %v", err)
+		}
+	})
+}
