@@ -130,8 +130,9 @@ func (s *Subject) offline(rows []string) Check {
 			}
 		}
 		alone := s.alone()
-		// One address that no network leads to is that of a source, and no more is known.
-		if len(explains) == 0 || !alone && (other || !looked || len(silent) == 0) {
+		// Where an interface runs, one address that no network leads to may be that of a source,
+		// and no more is known. Where none does, packets that only get no answer did go somewhere.
+		if len(explains) == 0 || len(silent) == 0 && other || !alone && (other || !looked || len(silent) == 0) {
 			return Outcome{State: NA, Text: "nothing that was tried shows that there is none"}
 		}
 		slices.Sort(silent)

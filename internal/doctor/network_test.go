@@ -50,6 +50,7 @@ func TestWithoutANetworkNoNameServerIsToBlame(t *testing.T) {
 		{name: "a resolver of this machine answers that it fails", list: []net.Interface{lo}, server: "127.0.0.1", said: upstream.Said{Err: errors.New("server misbehaving")}},
 		{name: "a resolver of this machine denies the name", list: []net.Interface{lo}, server: "127.0.0.1", said: upstream.Said{NotFound: true, Err: errors.New("no such host")}},
 		{name: "it is silent", list: []net.Interface{lo, eth}, server: "192.0.2.53", said: silent(late)},
+		{name: "it is silent, and packets go to it by the loopback interface", list: []net.Interface{lo}, server: "192.0.2.53", said: silent(late)},
 		{name: "somebody else was met", list: []net.Interface{lo, eth}, server: "192.0.2.53", said: silent(none), connects: OK, connect: reached{netip.MustParseAddrPort("198.51.100.7:443")}},
 		{name: "somebody else refuses", list: []net.Interface{lo, eth}, server: "192.0.2.53", said: silent(none), connects: Fail, connect: unreached{{netip.MustParseAddr("198.51.100.7"), refused}}},
 		{name: "somebody else is silent", list: []net.Interface{lo, eth}, server: "192.0.2.53", said: silent(none), connects: Fail, connect: unreached{{netip.MustParseAddr("198.51.100.7"), late}}},

@@ -308,16 +308,18 @@ func (c *Claim) mod(data []byte) error {
 	if ok, err := lockFile(list, true); err != nil || !ok {
 		return err // whoever writes it just now is a go command, which gets the .mod too
 	}
-	if err := c.write(c.path("mod"), data); err != nil {
+	// The go command writes a list for each .mod that it writes: broken off in between, it
+	// mends the list as it writes the .mod.
+	if err := writeList(list, dir, filepath.Base(c.at)); err != nil {
 		return err
 	}
-	return writeList(list, dir)
+	return c.write(c.path("mod"), data)
 }
 
-// writeList makes a list that is locked that of the versions in dir. As the go command
-// does, it makes room for it first: what is broken off has zeroes in it.
-func writeList(f *os.File, dir string) error {
-	text, _ := listOf(dir)
+// writeList makes a list that is locked that of the versions in dir and one more. As the go
+// command does, it makes room for it first: what is broken off has zeroes in it.
+func writeList(f *os.File, dir, more string) error {
+	text, _ := listOf(dir, more)
 	if err := f.Truncate(0); err != nil {
 		return err
 	}

@@ -332,14 +332,14 @@ func (k *Cache) readList(dir string) []Damage {
 	return st.damages
 }
 
-// listOf is the list of a directory @v as the go command writes it, and when the
-// newest of its versions came.
-func listOf(dir string) (list string, newest time.Time) {
+// listOf is the list of a directory @v as the go command writes it, with versions that are
+// about to come, and when the newest of its versions came.
+func listOf(dir string, coming ...string) (list string, newest time.Time) {
 	entries, _ := os.ReadDir(dir)
-	var vs []string
+	vs := slices.DeleteFunc(coming, func(v string) bool { return module.CanonicalVersion(v) != v })
 	for _, e := range entries {
 		v, ok := strings.CutSuffix(e.Name(), ".mod")
-		if !ok || v == "" || module.CanonicalVersion(v) != v {
+		if !ok || v == "" || module.CanonicalVersion(v) != v || slices.Contains(coming, v) {
 			continue
 		}
 		vs = append(vs, v)
