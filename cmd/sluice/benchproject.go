@@ -130,13 +130,23 @@ func (e *env) workspace(work string) (mods []string, list []bench.Replacing, cop
 		}
 		return dir
 	}
-	for _, u := range slices.Clone(f.Use) {
-		mods = append(mods, filepath.Join(whole(u.Path), "go.mod"))
-		if err := errors.Join(f.DropUse(u.Path), f.AddUse(filepath.ToSlash(whole(u.Path)), u.ModulePath)); err != nil {
+	// What is dropped is emptied, so its values are taken before.
+	var uses []modfile.Use
+	for _, u := range f.Use {
+		uses = append(uses, *u)
+	}
+	var replaces []modfile.Replace
+	for _, r := range f.Replace {
+		replaces = append(replaces, *r)
+	}
+	for _, u := range uses {
+		dir := whole(u.Path)
+		mods = append(mods, filepath.Join(dir, "go.mod"))
+		if err := errors.Join(f.DropUse(u.Path), f.AddUse(filepath.ToSlash(dir), u.ModulePath)); err != nil {
 			return nil, nil, "", err
 		}
 	}
-	for _, r := range slices.Clone(f.Replace) {
+	for _, r := range replaces {
 		if r.New.Version == "" {
 			if err := f.AddReplace(r.Old.Path, r.Old.Version, filepath.ToSlash(whole(r.New.Path)), ""); err != nil {
 				return nil, nil, "", err

@@ -71,9 +71,9 @@ func (p *checkout) selected() map[module.Version]bool {
 
 var goName = regexp.MustCompile(`^go([1-9][0-9.a-z]*)?(\.exe)?$`)
 
-// unpacks reports whether a command surely unpacks what the project's go.mod names: a
-// go command that builds, or downloads everything. What others do with modules, and in
-// which environment, nobody knows before.
+// unpacks reports whether a command unpacks what the project's go.mod and go.sum name: a go
+// command that downloads everything, or builds all that is here. What others do with
+// modules, and in which environment, nobody knows before.
 func unpacks(flags string, args []string) bool {
 	if len(args) < 2 || !goName.MatchString(filepath.Base(args[0])) {
 		return false
@@ -98,12 +98,10 @@ func unpacks(flags string, args []string) bool {
 		return true
 	case "mod download": // else it is what they name
 		return !slices.ContainsFunc(rest, plain)
-	case "build", "test", "vet":
-		return true
-	case "run", "install": // of a version of something else, go.mod does not matter
-		return !slices.ContainsFunc(rest, func(s string) bool { return plain(s) && strings.Contains(s, "@") })
-	case "list":
-		return !slices.Contains(rest, "-m")
+	case "build", "test", "vet", "install", "list": // -h builds nothing, and list -m needs no zips
+		return slices.Contains(rest, "./...") && !slices.ContainsFunc(rest, func(s string) bool {
+			return slices.Contains([]string{"m", "h", "help"}, strings.TrimLeft(s, "-")) && !plain(s)
+		})
 	}
 	return false
 }

@@ -52,10 +52,12 @@ func newRun(e *env) *cobra.Command {
 		Long: `Run starts a proxy on a loopback port over this user's store, fetches ahead what
 go.mod, go.sum and go.work name, and runs the command with GOPROXY set to it: at
 the latest when the .mod files are there, while the zips come. Nothing needs to be
-configured, and nothing is left behind but what is stored.
+configured, and nothing is left behind but what is stored, and in the module cache
+what the go command leaves there.
 
-For a go command that builds, or downloads all modules, it also unpacks what is
-verified into the module cache, as the go command does; --run-lay=false leaves it that.
+For a go command that builds ./..., or downloads all modules, it unpacks what is
+verified into the module cache itself, as the go command does; --run-lay=false leaves
+it that.
 
 The sources are those of the go command's settings; a proxy in trouble is passed
 over for the next one. Where your own GOPROXY ends in direct, the command keeps
