@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -161,7 +162,8 @@ func inBubble(t *testing.T, name string, do func(*testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, do) })
 }
 
-// every makes every n'th request meet one of the faults, in turn.
+// every makes every n'th request meet one of the faults, in turn, or the next one where that
+// would be the second time in turn for the same path: what is lost comes another time.
 func every(t *testing.T, n int64, names ...string) func(*http.Request) (faults.Fault, bool) {
 	pick, err := everyNth(n, names)
 	if err != nil {
@@ -179,10 +181,18 @@ func everyNth(n int64, names []string) (func(*http.Request) (faults.Fault, bool)
 		}
 		list = append(list, f)
 	}
-	var seen atomic.Int64
+	var mu sync.Mutex
+	var seen, met int64
+	last := map[string]bool{} // whether the path's last request met one
 	return func(r *http.Request) (faults.Fault, bool) {
-		i := seen.Add(1)
-		return list[int(i/n)%len(list)], i%n == 0
+		mu.Lock()
+		defer mu.Unlock()
+		seen++
+		meets := met < seen/n && !last[r.URL.Path]
+		if last[r.URL.Path] = meets; meets {
+			met++
+		}
+		return list[int(met)%len(list)], meets
 	}, nil
 }
 
