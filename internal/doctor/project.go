@@ -242,8 +242,8 @@ func inDir(dir, path string) string {
 // elsewhere are absolute paths such as other systems have them.
 var elsewhere = regexp.MustCompile(`^(?:/|[A-Za-z]:[\\/])`)
 
-// placeholder are versions that nobody ever released: what a replace stands for.
-var placeholder = regexp.MustCompile(`^v[0-9]+\.0\.0(?:-00010101000000-000000000000)?$`)
+// neverReleased are versions that nobody ever released: what a replace stands for.
+var neverReleased = regexp.MustCompile(`^v[0-9]+\.0\.0(?:-00010101000000-000000000000)?$`)
 
 func (s *Subject) replace(p *project) Outcome {
 	if p.file == nil {
@@ -325,7 +325,7 @@ func (s *Subject) unreplaced(p *project) *Outcome {
 		}
 		for _, r := range f.Replace {
 			i := slices.IndexFunc(f.Require, func(q *modfile.Require) bool { return q.Mod.Path == r.Old.Path })
-			if i < 0 || !placeholder.MatchString(f.Require[i].Mod.Version) {
+			if i < 0 || !neverReleased.MatchString(f.Require[i].Mod.Version) {
 				continue
 			}
 			lacks := f.Require[i].Mod

@@ -660,7 +660,7 @@ func (s *Subject) servers(seen Seen, ways []way, a *asked, name Row) *Outcome {
 		out.Finding.Mend = "have " + s.Names.Conf + " name a server that answers; a container gets one by --dns"
 		if s.Place == finding.Terminal {
 			out.Finding.Fix = []string{"cat " + s.Names.Conf}
-			if slices.Contains(slices.Concat(silent, refuse), "127.0.0.53") { // the stub of systemd
+			if slices.Contains(slices.Concat(silent, refuse), "127.0.0.53") { // systemd-resolved
 				out.Finding.Fix = []string{"sudo systemctl restart systemd-resolved"}
 			}
 		}

@@ -1066,11 +1066,17 @@ func (s *Subject) goneRound(seen Seen, stop int) *finding.Finding {
 // takes a go command half a minute or more to find out.
 func (s Seen) silent(source string) bool {
 	for _, part := range []string{".answer", ".mod", ".zip"} {
-		for row, ok := s[source+part]; ok; row, ok = s[row.Because] {
+		row := s[source+part]
+		for range s { // no chain of consequences is longer
 			switch row.Code {
 			case finding.SourceConnectTimeout, finding.SourceStalled, finding.SourceSilent:
 				return true
 			}
+			because, ok := s[row.Because]
+			if !ok {
+				break
+			}
+			row = because
 		}
 	}
 	return false
