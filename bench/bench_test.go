@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serveNoLogic(spec))
 		os.Exit(1)
 	}
+	if spec := os.Getenv(reverseVar); spec != "" {
+		fmt.Fprintln(os.Stderr, serveReverse(spec))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -76,19 +76,25 @@ func (w *coldWorld) sumsAt(proxy string) string {
 	return w.near()
 }
 
-// through runs go mod download through a server that start starts, cold.
-func (w *coldWorld) through(ctx context.Context, b *bench, start func(context.Context) (*process, error)) (time.Duration, tally, error) {
+// through runs go mod download through a server that start starts, cold. cpu is the
+// processor time that the server used for it.
+func (w *coldWorld) through(ctx context.Context, b *bench, start func(context.Context) (*process, error)) (took, cpu time.Duration, t tally, err error) {
 	defer b.lab.release(b.lab.mark())
 	p, err := start(ctx)
 	if err != nil {
-		return 0, tally{}, err
+		return 0, 0, tally{}, err
+	}
+	before, err := p.cpu()
+	if err != nil {
+		return 0, 0, tally{}, err
 	}
 	// Whatever it asked for at its start belongs to no download.
-	took, t, err := w.goRun(ctx, b, false, p.url, nil, "mod", "download")
+	took, t, err = w.goRun(ctx, b, false, p.url, nil, "mod", "download")
 	if err != nil {
-		err = fmt.Errorf("%w; %s said: %s", err, p.name, p.said())
+		return 0, 0, t, fmt.Errorf("%w; %s said: %s", err, p.name, p.said())
 	}
-	return took, t, err
+	cpu, err = p.cpu()
+	return took, cpu - before, t, err
 }
 
 // cold takes lines 4 to 7.
@@ -132,23 +138,30 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 			return note(name, took, t, err)
 		}}
 	}
-	served := func(name, source string) contender {
+	through := func(name string, start func(context.Context) (*process, error)) contender {
 		return contender{name, func(ctx context.Context) (sample, error) {
-			took, t, err := w.through(ctx, b, func(ctx context.Context) (*process, error) {
-				data, err := b.lab.mkdir("data")
-				if err != nil {
-					return nil, err
-				}
-				return b.startSluice(ctx, data, source, w.db.vkey)
-			})
-			return note(name, took, t, err)
+			took, cpu, t, err := w.through(ctx, b, start)
+			s, err := note(name, took, t, err)
+			if err == nil {
+				s["server CPU s"] = cpu.Seconds()
+			}
+			return s, err
 		}}
 	}
+	served := func(name, source string) contender {
+		return through(name, func(ctx context.Context) (*process, error) {
+			data, err := b.lab.mkdir("data")
+			if err != nil {
+				return nil, err
+			}
+			return b.startSluice(ctx, data, source, w.db.vkey)
+		})
+	}
 	peered := func(p peer, name, source string) contender {
-		return contender{name, func(ctx context.Context) (sample, error) {
-			took, t, err := w.through(ctx, b, func(ctx context.Context) (*process, error) { return b.startPeer(ctx, p, source, w.db.vkey) })
-			return note(name, took, t, err)
-		}}
+		return through(name, func(ctx context.Context) (*process, error) { return b.startPeer(ctx, p, source, w.db.vkey) })
+	}
+	reverse := func(name string, hash bool) contender {
+		return through(name, func(ctx context.Context) (*process, error) { return b.lab.startReverse(ctx, w.near(), hash) })
 	}
 	running := func(args ...string) (sample, error) {
 		defer b.lab.release(b.lab.mark())
@@ -171,6 +184,9 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 	var cs []contender
 	if b.wants(4, 7) {
 		cs = append(cs, plain("direct", w.near()), served("sluice", w.near()))
+		if b.wants(4) {
+			cs = append(cs, reverse("reverse proxy", false), reverse("hashing proxy", true))
+		}
 		for _, p := range b.peers {
 			cs = append(cs, peered(p, p.name, w.near()))
 		}
@@ -201,6 +217,8 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 	what := "cold go mod download, " + g.String()
 	if b.wants(4) {
 		add(judge(4, what+", source near: through sluice serve ÷ direct", "×", t.ratio("s", "sluice", "direct"), atMost(1.00), ""))
+		add(judge(4, "the same, through a reverse proxy that keeps and verifies nothing ÷ direct", "×", t.ratio("s", "reverse proxy", "direct"), bar{}, "what any proxy between costs here"))
+		add(judge(4, "the same, through one that takes the hash of every zip with x/mod's code ÷ direct", "×", t.ratio("s", "hashing proxy", "direct"), bar{}, "what verifying costs besides"))
 	}
 	if b.wants(5) {
 		add(judge(5, what+", source 100 ms away: through sluice serve ÷ direct", "×", t.ratio("s", "sluice, 100 ms", "direct, 100 ms"), atMost(0.30), ""))

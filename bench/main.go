@@ -1,8 +1,9 @@
 //go:build linux
 
 // Command bench measures how fast Sluice is, beside what it stands against: nginx
-// over the same tree, a net/http server without logic, GOPROXY=file://, the go
-// command going to the source itself, and other proxies if they are named.
+// over the same tree, a net/http server without logic, a reverse proxy that does
+// no work, GOPROXY=file://, the go command going to the source itself, and other
+// proxies if they are named.
 //
 //	go run ./bench                       quick, less than four minutes
 //	go run ./bench -full                 both graphs, more rounds, the large stores
@@ -79,6 +80,13 @@ type options struct {
 func main() {
 	if spec := os.Getenv(noLogicVar); spec != "" {
 		if err := serveNoLogic(spec); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if spec := os.Getenv(reverseVar); spec != "" {
+		if err := serveReverse(spec); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

@@ -170,7 +170,7 @@ func parsePeers(text string) (list []peer, err error) {
 }
 
 // ours are the names of the contenders that are not peers.
-var ours = []string{"sluice", "nginx", "no logic", "file", "direct", "run", "warm run"}
+var ours = []string{"sluice", "nginx", "no logic", "file", "direct", "reverse proxy", "hashing proxy", "run", "warm run"}
 
 // claim makes sure that a peer's cache directory is ours to empty: it must not be
 // there, or have nothing in it, when the run begins.
