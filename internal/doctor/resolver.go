@@ -811,7 +811,7 @@ var standIn = netip.MustParsePrefix("198.18.0.0/15")
 // fakeIP makes the failure at a stand-in address what it most likely is: the program
 // that hands them out does not carry the connection.
 func (s *Subject) fakeIP(out Outcome, u *url.URL, addr netip.Addr) Outcome {
-	if out.State != Fail || !standIn.Contains(addr.Unmap()) || canBeLocal(u.Hostname()) {
+	if out.State != Fail || !standIn.Contains(addr.Unmap()) || finding.OwnNetwork(u.Hostname()) {
 		return out
 	}
 	if _, err := netip.ParseAddr(u.Hostname()); err == nil {

@@ -224,14 +224,6 @@ func noRoots(err error) bool {
 	return perr != nil || pool.Equal(x509.NewCertPool())
 }
 
-// canBeLocal reports whether a host may well have an address of this machine.
-func canBeLocal(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return !strings.Contains(host, ".") || slices.ContainsFunc([]string{".localhost", ".local", ".internal", ".lan", ".intranet", ".corp", ".home.arpa"}, func(end string) bool {
-		return strings.HasSuffix(host, end)
-	})
-}
-
 // astray makes the failure of a host of one's own network that goes through the
 // forward proxy what it most likely is: NO_PROXY lacks it.
 func (s *Subject) astray(out Outcome, src Source) Outcome {
@@ -241,7 +233,7 @@ func (s *Subject) astray(out Outcome, src Source) Outcome {
 	host := src.URL.Hostname()
 	ip, err := netip.ParseAddr(host)
 	entry, better := s.meantPast(src.URL)
-	if own := err == nil && ip.IsPrivate() || err != nil && canBeLocal(host) || s.NoProxy.Match(host) || entry != ""; !own {
+	if own := err == nil && ip.IsPrivate() || err != nil && finding.OwnNetwork(host) || s.NoProxy.Match(host) || entry != ""; !own {
 		return s.misread(out, src.URL)
 	}
 	proxy, err := src.Net.Forward(src.URL)
@@ -272,7 +264,7 @@ func (s *Subject) astray(out Outcome, src Source) Outcome {
 
 // isLie reports whether an address cannot be that of a public service.
 func isLie(host string, ip netip.Addr) bool {
-	if _, err := netip.ParseAddr(host); err == nil || canBeLocal(host) {
+	if _, err := netip.ParseAddr(host); err == nil || finding.OwnNetwork(host) {
 		return false
 	}
 	return ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast()

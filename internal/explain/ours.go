@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -213,8 +214,32 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 			f = f.With(finding.StandInDir, m[1][:max(1, strings.LastIndexByte(m[1], '/'))])
 		}
 	}
+	if r.ownHost() {
+		f = finding.NoMirror(f)
+	}
 	return f
 }
+
+// ownHost reports whether the failure is about a host of somebody's own network that
+// has the module itself, by its name or by the address it led to.
+func (r Result) ownHost() bool {
+	host, _, _ := strings.Cut(lower(r.Host), ":")
+	if first, _, _ := strings.Cut(lower(r.Module), "/"); host == "" || first != host {
+		return false
+	}
+	if finding.OwnNetwork(host) {
+		return true
+	}
+	m := dialled.FindStringSubmatch(r.Line)
+	if m == nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(m[1])
+	return err == nil && ip.IsPrivate()
+}
+
+// dialled is the address that somebody connected to.
+var dialled = regexp.MustCompile(`dial tcp \[?([0-9A-Fa-f.:]+)\]?:[0-9]+:`)
 
 // twoSpellings is a package that is imported in two spellings, in the first of them.
 var twoSpellings = regexp.MustCompile(`import collision: "([^"\s]+)" and "`)

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -166,6 +167,39 @@ func TestAnExecutableSaysNothing(t *testing.T) {
 	} {
 		if r := Text(head + says); r.Code != finding.SourceRefused {
 			t.Errorf("after %q the line is %q", head, r.Code)
+		}
+	}
+}
+
+// Who is told to take a mirror for what only a company's own host has is sent away
+// with nothing, and tells the mirror what the company calls its modules.
+func TestNoMirrorIsNamedForAHostOfOnesOwnNetwork(t *testing.T) {
+	goGet := func(host, why string) string {
+		return fmt.Sprintf("go: %s/team/lib@v1.2.0: unrecognized import path %[2]q: https fetch: Get \"https://%[1]s/team/lib?go-get=1\": %[3]s", host, host+"/team/lib", why)
+	}
+	for log, mirror := range map[string]bool{
+		goGet("git.corp.example", "dial tcp 10.0.0.5:443: i/o timeout"):                  false,
+		goGet("git.corp.example", "dial tcp [fd00::5]:443: connect: connection refused"): false,
+		goGet("git.acme.corp", "dial tcp: lookup git.acme.corp: no such host"):           false,
+		goGet("git.example.com", "dial tcp 192.0.2.5:443: i/o timeout"):                  true,
+		goGet("git.example.com", "dial tcp: lookup git.example.com: no such host"):       true,
+		// A company's proxy is not the only one that has a public module.
+		`go: example.com/lib@v1.2.0: Get "https://proxy.acme.corp/example.com/lib/@v/v1.2.0.info": dial tcp 10.0.0.5:443: i/o timeout`: true,
+	} {
+		r := Text(log)
+		if !r.Known() {
+			t.Errorf("%s: unknown", log)
+			continue
+		}
+		for _, place := range finding.Places() {
+			f := r.In(place)
+			all := strings.Join(append(f.Fix, f.Mend), "\n")
+			if got := strings.Contains(all, finding.TakeBest) || strings.Contains(all, "YOUR-PROXY"); got != mirror {
+				t.Errorf("%s: %s, in %s: a mirror is named: %v, want %v: %q, %q", log, r.Code, place, got, mirror, f.Mend, f.Fix)
+			}
+			if !mirror && !strings.Contains(f.Mend, "no mirror has") {
+				t.Errorf("%s: %s: %q", log, r.Code, f.Mend)
+			}
 		}
 	}
 }

@@ -102,6 +102,40 @@ const (
 // the system cannot be written.
 const OtherTemp = "mkdir -p ~/.cache/tmp && export TMPDIR=~/.cache/tmp"
 
+// OwnNetwork reports whether host is a name such as only a network of one's own gives:
+// one without a dot, or below a domain that the public has not (RFC 6762, RFC 8375,
+// and those that ICANN holds back). Addresses are not names.
+func OwnNetwork(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return !strings.Contains(host, ".") && !strings.Contains(host, ":") || slices.ContainsFunc(ownDomains, func(end string) bool { return strings.HasSuffix(host, end) })
+}
+
+var ownDomains = []string{".localhost", ".local", ".internal", ".lan", ".intranet", ".corp", ".home.arpa"}
+
+// NoMirror is f, about a host of one's own network that has the module itself: nobody
+// else has it, so the fix names no other source.
+func NoMirror(f Finding) Finding {
+	n := len(f.Fix)
+	f.Fix = slices.DeleteFunc(slices.Clone(f.Fix), func(cmd string) bool { return cmd == TakeBest || strings.Contains(cmd, yourProxy) })
+	if len(f.Fix) == n {
+		return f
+	}
+	const alone = "; no mirror has what only this host has"
+	switch f.Code {
+	case SourceDNS:
+		f.Mend = "join the network that knows the name, such as by its VPN" + alone
+	case SourceConnectTimeout, SourceRefused:
+		f.Mend = "see that you are in its network, such as by its VPN, and that the service runs" + alone
+	case SourceReset:
+		f.Mend = "run the command again through Sluice, which goes on where it broke off" + alone
+	case SourceTLSExpired:
+		f.Mend = "set the clock, or tell the operator" + alone
+	default:
+		f.Mend = "try again later, or tell the operator" + alone
+	}
+	return f
+}
+
 // yourProxy is a stand-in, for places where only the reader knows a source.
 const yourProxy = "https://YOUR-PROXY,direct"
 
