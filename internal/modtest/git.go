@@ -72,6 +72,7 @@ type Git struct {
 	pages    bool // user and password are wanted for pages, too
 	requests []string
 	refused  []string
+	over     bool // the test has ended: no handler begins any more
 }
 
 // A GitRepo is one repository of a Git. Its methods fail the test on error.
@@ -131,7 +132,16 @@ func GitServer(tb testing.TB) *Git {
 	quiet := log.New(io.Discard, "", 0)
 	var handlers sync.WaitGroup // those of the host, which may still have a git running
 	host := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handlers.Add(1)
+		// A request may have been read as the server was closed.
+		g.mu.Lock()
+		over := g.over
+		if !over {
+			handlers.Add(1)
+		}
+		g.mu.Unlock()
+		if over {
+			panic(http.ErrAbortHandler)
+		}
 		defer handlers.Done()
 		g.serveHost(w, r)
 	})
@@ -146,6 +156,9 @@ func GitServer(tb testing.TB) *Git {
 		proxySrv.Close()
 		hostSrv.Close()
 		servers.Wait()
+		g.mu.Lock()
+		g.over = true
+		g.mu.Unlock()
 		handlers.Wait()
 	})
 	return g

@@ -52,6 +52,9 @@ func (c *command) run(ctx context.Context) (stdout, stderr []byte, err error) {
 	g := newGroup(cmd)
 	defer g.close()
 	if err := g.start(); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // it ended before there was a process
+		}
 		return nil, nil, err
 	}
 	err = cmd.Wait()

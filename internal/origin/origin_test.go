@@ -27,6 +27,20 @@ import (
 
 const lib = modtest.GitHost + "/team/lib"
 
+// patience is how long a test waits for what comes soon, and takes a machine that is
+// busy with something else for a command that hangs; it is shorter than sleep 60.
+const patience = 45 * time.Second
+
+// soon reports whether ok becomes true within patience, and waits until it does.
+func soon(ok func() bool) bool {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // start makes an Origin that reaches g. change may alter its Config.
 func start(t *testing.T, g *modtest.Git, change func(*Config)) *Origin {
 	t.Helper()
@@ -504,7 +518,7 @@ func TestCredentialsComeFromNetrcAndNobodyIsAsked(t *testing.T) {
 			if strings.Contains(e.Error(), "wr0ng") {
 				t.Errorf("the password is in the error: %v", e)
 			}
-			if d := time.Since(began); d > 30*time.Second {
+			if d := time.Since(began); d > patience {
 				t.Errorf("it took %v; was somebody asked?", d)
 			}
 		}
@@ -661,12 +675,25 @@ func TestConcurrentCallersShareOneJob(t *testing.T) {
 	r.Commit("main", map[string]string{"go.mod": gomod(lib)})
 	r.Tag("v1.0.0", "main")
 	o := start(t, g, nil)
+	// waiting reports whether n callers wait for the job, or have what it brought.
+	waiting := func(n int) bool {
+		return soon(func() bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			waiters := 0
+			for _, f := range o.flights {
+				waiters += f.waiters
+			}
+			return waiters >= n || len(o.flights) == 0 && len(o.kept) > 0
+		})
+	}
+	some, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var wg sync.WaitGroup
 	for i := range 30 {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
+		ctx := t.Context()
 		if i%3 == 0 {
-			time.AfterFunc(50*time.Millisecond, cancel) // the first one among them
+			ctx = some // the first one among them
 		}
 		wg.Go(func() {
 			_, err := fetch(ctx, o, req(goproxy.Kind(3+i%2), lib, "v1.0.0"))
@@ -674,7 +701,14 @@ func TestConcurrentCallersShareOneJob(t *testing.T) {
 				t.Errorf("caller %d: %v", i, err)
 			}
 		})
+		if i == 0 && !waiting(1) {
+			t.Error("the first caller began no job")
+		}
 	}
+	if !waiting(30) {
+		t.Error("not all callers wait")
+	}
+	cancel()
 	wg.Wait()
 	if n := asked(g, "go-get=1"); n != 1 {
 		t.Errorf("30 callers made %d jobs", n)
@@ -715,14 +749,14 @@ func TestTheWaitForATurnEndsWithTheCaller(t *testing.T) {
 	slow, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { fetch(slow, o, req(goproxy.List, lib, "")) })
-	for asked(g, "go-get=1") == 0 {
-		time.Sleep(5 * time.Millisecond)
+	if !soon(func() bool { return asked(g, "go-get=1") > 0 }) {
+		t.Error("the slow one does not ask")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
 	_, err := fetch(ctx, o, req(goproxy.List, modtest.GitHost+"/other", ""))
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > patience {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	stop()
@@ -922,10 +956,12 @@ func TestOldFilesAreDroppedAndOpenOnesStay(t *testing.T) {
 	h.until = time.Now()
 	o.expiry.Reset(0)
 	o.mu.Unlock()
-	for gone := false; !gone; time.Sleep(time.Millisecond) {
+	if !soon(func() bool {
 		o.mu.Lock()
-		gone = len(o.kept) == 0
-		o.mu.Unlock()
+		defer o.mu.Unlock()
+		return len(o.kept) == 0
+	}) {
+		t.Error("what is old is kept")
 	}
 	if !exists(h.dir) {
 		t.Error("the directory of an open file is gone")

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	if script := os.Getenv("ORIGIN_TEST_TRIAL"); script != "" {
 		c := sh(script)
-		c.Environ, c.Stdout = append(c.Environ, "MARK="+mark), os.Stdout
+		c.Environ, c.Stdout = append(c.Environ, "MARK="+os.Getenv("MARK")), os.Stdout
 		exit, _ := Trial(context.Background(), c)
 		os.Exit(exit)
 	}
@@ -171,11 +171,24 @@ func TestRunPassesSignalsOn(t *testing.T) {
 }
 
 func TestRunEndsTheChildWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	stop := errors.New("stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	go func() {
+		r.Read(make([]byte, 16)) // ready: from here on, it has its trap
+		cancel(stop)
+	}()
+	c := sh("trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+	c.Stdout = w
 	began := time.Now()
-	exit, err := Run(ctx, sh("trap 'exit 5' TERM; while :; do sleep 0.05; done"))
-	if exit != 5 || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
+	exit, err := Run(ctx, c)
+	if exit != 5 || !errors.Is(err, stop) || time.Since(began) > patience {
 		t.Errorf("after %v: %d, %v", time.Since(began), exit, err)
 	}
 }

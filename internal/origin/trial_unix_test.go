@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func TestATrialDiesWithUs(t *testing.T) {
 		t.Skip("this test needs Linux, where the kernel can do that")
 	}
 	us := exec.Command(os.Args[0])
-	us.Env = append(shellEnv, "ORIGIN_TEST_TRIAL=echo ready; exec sleep 60")
+	us.Env = append(shellEnv, "ORIGIN_TEST_TRIAL=echo ready; exec sleep 60", "MARK="+mark)
 	out, err := us.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -65,9 +66,11 @@ func TestATrialDiesWithUs(t *testing.T) {
 	if err := us.Start(); err != nil {
 		t.Fatal(err)
 	}
-	out.Read(make([]byte, 16)) // ready
-	if len(running(t, mark)) == 0 {
-		t.Error("it does not run")
+	out.Read(make([]byte, 16)) // ready, and about to become sleep
+	if !soon(func() bool {
+		return slices.ContainsFunc(running(t, mark), func(p string) bool { return strings.HasSuffix(p, " sleep 60 ") })
+	}) {
+		t.Errorf("it does not run, but %q", running(t, mark))
 	}
 	us.Process.Kill()
 	us.Wait()

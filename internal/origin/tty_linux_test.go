@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +33,8 @@ func TestRunDoesNotDoubleTheInterruptOfATerminal(t *testing.T) {
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(shellEnv, `ORIGIN_TEST_RUN=test -t 0 && test -t 1 && test -t 2 || echo no terminal
-		trap 'echo got int' INT; echo ready; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; echo end; exit 9`)
+		n=0; i=0; trap 'n=1; echo got int' INT; echo ready; while [ $n = 0 ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done
+		for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; echo end; exit 9`)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -45,6 +45,7 @@ func TestRunDoesNotDoubleTheInterruptOfATerminal(t *testing.T) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
+		pressed := false
 		buf := make([]byte, 1<<10)
 		for {
 			n, err := master.Read(buf)
@@ -52,9 +53,9 @@ func TestRunDoesNotDoubleTheInterruptOfATerminal(t *testing.T) {
 			if err != nil {
 				return // EIO once the last user of the terminal has gone
 			}
-			if strings.Contains(out.String(), "ready") && !strings.Contains(out.String(), "^C") {
+			if !pressed && strings.Contains(out.String(), "ready") {
+				pressed = true
 				io.WriteString(master, "\x03")
-				time.Sleep(10 * time.Millisecond) // for the echo
 			}
 		}
 	}()
