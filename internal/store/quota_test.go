@@ -276,7 +276,9 @@ func TestTheQuotaHoldsAmongManyWhoCommitAtOnce(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 1))
 			for range 60 {
-				if err := putVouched(d, fmt.Sprintf("a.test/m%d", r.IntN(30)), fmt.Sprintf("v1.%d.0", r.IntN(30))); err != nil {
+				err := putVouched(d, fmt.Sprintf("a.test/m%d", r.IntN(30)), fmt.Sprintf("v1.%d.0", r.IntN(30)))
+				// Whoever has had no turn for long may have its first files evicted.
+				if err != nil && !strings.Contains(err.Error(), "perhaps evicted") {
 					t.Error(err)
 				}
 				if u := d.Usage(); u.Bytes > quota {
