@@ -14,7 +14,7 @@ import (
 )
 
 // goBudget is the longest that one run of the go command may take.
-const goBudget = 2 * time.Minute
+const goBudget = 5 * time.Minute
 
 // goFacts finds the go command and the build cache of whoever runs the test.
 var goFacts = sync.OnceValues(func() (bin, cache string) {
@@ -91,7 +91,7 @@ func EnvValue(env []string, k string) string {
 
 // Go runs the real go command in dir, an empty directory if dir is "", and
 // returns what it said and its exit status. A run that ends in no status of its
-// own, or not within two minutes, fails the test.
+// own, or not within five minutes, fails the test.
 func Go(t testing.TB, env []string, dir string, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	bin, _ := goFacts()

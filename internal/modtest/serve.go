@@ -24,7 +24,7 @@ import (
 
 // stopBudget is how long Stop waits for handlers after their connections are
 // closed. One that runs on is a goroutine that nobody waits for.
-const stopBudget = 10 * time.Second
+const stopBudget = time.Minute
 
 // A Server serves a handler on a loopback address until its test ends.
 type Server struct {
