@@ -243,6 +243,11 @@ func TestServersOnOneDirectorySurviveEachOthersDeath(t *testing.T) {
 		dying.Store(true)
 		i := rnd.IntN(len(servers))
 		servers[i].kill()
+		// Its port is anybody's now.
+		mu.Lock()
+		urls = slices.Clone(urls)
+		urls[i] = servers[(i+1)%len(servers)].URL
+		mu.Unlock()
 		renew(i)
 		stop()
 		fetched += right.Load()

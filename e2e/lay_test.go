@@ -236,6 +236,21 @@ func TestALieIsNotLaidIntoTheModuleCache(t *testing.T) {
 	}
 }
 
+// wholeModules are those of the source's that lie in the cache at root and are not marked
+// as being extracted.
+func wholeModules(src *source, root string) (list []module.Version) {
+	for _, m := range src.Modules() {
+		escPath, _ := module.EscapePath(m.Path)
+		escVers, _ := module.EscapeVersion(m.Version)
+		_, err := os.Stat(filepath.Join(root, escPath+"@"+escVers))
+		_, mark := os.Stat(filepath.Join(root, "cache", "download", escPath, "@v", escVers+".partial"))
+		if err == nil && mark != nil {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
 func TestWhatAKilledRunLeavesTheGoCommandGoesOnFrom(t *testing.T) {
 	rnd := chances(t)
 	src, dir, _ := newVariety(t, nil, 80)
@@ -246,31 +261,23 @@ func TestWhatAKilledRunLeavesTheGoCommandGoesOnFrom(t *testing.T) {
 	midway := 0
 	for range killRounds(t, 5) {
 		env := freshUser(t, src, "SLUICE_DATA="+store)
-		s := begin(t, env, dir, 0, "run", "--", "go", "mod", "download")
 		root := modtest.EnvValue(env, "GOMODCACHE")
-		// Soon after something is there.
-		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-			if found, _ := filepath.Glob(filepath.Join(root, "example.com", "*")); len(found) > 0 {
-				break
-			}
+		// It cannot end by itself: somebody has locked one of the modules.
+		unlock := lockModule(t, root, module.Version{Path: "example.com/more/m079", Version: "v1.0.0"})
+		s := begin(t, env, dir, 0, "run", "--", "go", "mod", "download")
+		// Soon after one is whole.
+		for end := time.Now().Add(patience); len(wholeModules(src, root)) == 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Duration(rnd.IntN(60)) * time.Millisecond)
 		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 		<-s.end
-		whole := 0
-		for _, m := range src.Modules() {
-			escPath, _ := module.EscapePath(m.Path)
-			escVers, _ := module.EscapeVersion(m.Version)
-			at := filepath.Join(root, "cache", "download", escPath, "@v", escVers)
-			_, err := os.Stat(filepath.Join(root, escPath+"@"+escVers))
-			_, mark := os.Stat(at + ".partial")
-			if err == nil && mark != nil {
-				if whole++; whole%40 == 1 { // it is whole, for a go command that can ask nobody
-					mustGo(t, append(env, "GOPROXY=off", "GONOSUMDB=example.com"), t.TempDir(), "mod", "download", m.Path+"@"+m.Version)
-				}
-			}
+		unlock()
+		whole := wholeModules(src, root)
+		for i := 0; i < len(whole); i += 40 { // it is whole, for a go command that can ask nobody
+			mustGo(t, append(env, "GOPROXY=off", "GONOSUMDB=example.com"), t.TempDir(), "mod", "download", whole[i].String())
 		}
-		if whole > 0 && whole < len(src.Modules())-1 {
+		if len(whole) > 0 && len(whole) < len(src.Modules())-1 {
 			midway++
 		}
 		mustGo(t, env, dir, "mod", "download")
@@ -304,29 +311,39 @@ func TestWhatAKilledRunLeavesTheGoCommandGoesOnFrom(t *testing.T) {
 	}
 }
 
-func TestWhatAnotherGoCommandHasLockedIsLeftToIt(t *testing.T) {
-	src, dir, env := newVariety(t, nil, 10)
-	root := modtest.EnvValue(env, "GOMODCACHE")
-	at := filepath.Join(root, "cache", "download", "example.com", "pseudo", "@v")
+// lockModule locks a module in the cache at root, as a go command does that fetches it.
+// Its path and version have no upper case. unlock may be called again.
+func lockModule(t *testing.T, root string, m module.Version) (unlock func()) {
+	t.Helper()
+	at := filepath.Join(root, "cache", "download", filepath.FromSlash(m.Path), "@v")
 	if err := os.MkdirAll(at, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(at, "v0.0.0-20200102030405-abcdefabcdef.lock"))
+	f, err := os.Create(filepath.Join(at, m.Version+".lock"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
+	return func() { f.Close() }
+}
+
+func TestWhatAnotherGoCommandHasLockedIsLeftToIt(t *testing.T) {
+	src, dir, env := newVariety(t, nil, 10)
+	locked := module.Version{Path: "example.com/pseudo", Version: "v0.0.0-20200102030405-abcdefabcdef"}
+	root := modtest.EnvValue(env, "GOMODCACHE")
+	at := filepath.Join(root, "cache", "download", "example.com", "pseudo", "@v")
+	unlock := lockModule(t, root, locked)
 	s := begin(t, env, dir, 0, "run", "--", "go", "mod", "download")
 	s.await(strconv.Itoa(len(src.Modules())-2) + " modules" + laidWords) // but one, and one is not selected
 	for _, name := range []string{"zip", "ziphash", "partial"} {
-		if _, err := os.Stat(filepath.Join(at, "v0.0.0-20200102030405-abcdefabcdef."+name)); err == nil {
+		if _, err := os.Stat(filepath.Join(at, locked.Version+"."+name)); err == nil {
 			t.Errorf("there is a .%s of what somebody else has locked", name)
 		}
 	}
-	f.Close()
+	unlock()
 	if status := s.wait(); status != 0 {
 		t.Errorf("status %d\n%s", status, s.said)
 	}
