@@ -586,7 +586,7 @@ func TestOnlyPlainTextIsQuoted(t *testing.T) {
 func TestRetryAfterIsReadInBothForms(t *testing.T) {
 	for v, want := range map[string][2]time.Duration{
 		"7": {7 * time.Second, 7 * time.Second},
-		time.Now().Add(time.Minute).UTC().Format(http.TimeFormat): {50 * time.Second, time.Minute},
+		time.Now().Add(time.Hour).UTC().Format(http.TimeFormat): {50 * time.Minute, time.Hour},
 		"":                              {},
 		"soon":                          {},
 		"-1":                            {},

@@ -47,7 +47,7 @@ func reply(query []byte, ttl uint32, addrs ...string) []byte {
 
 // scripted is a DNS whose resolver is a function.
 func scripted(ask func(ctx context.Context, query []byte) ([]byte, error)) *DNS {
-	return &DNS{server: "udp://test", cache: map[dnsKey]dnsEntry{}, idle: func() {},
+	return &DNS{server: "udp://test", wait: siblingWait, cache: map[dnsKey]dnsEntry{}, idle: func() {},
 		ask: func(ctx context.Context, query []byte, _ func([]byte) error) ([]byte, error) { return ask(ctx, query) }}
 }
 
@@ -182,6 +182,24 @@ func TestOneFamilyDoesNotWaitLongForTheOther(t *testing.T) {
 			}
 			time.Sleep(dnsBudget)
 		})
+	}
+}
+
+// What is at hand is taken, also by who comes to it when the time to wait is over.
+func TestNoFamilyIsLeftBehindThatIsAtHand(t *testing.T) {
+	d := scripted(func(_ context.Context, query []byte) ([]byte, error) {
+		return reply(query, 60, "192.0.2.1", "2001:db8::1"), nil
+	})
+	d.wait = 0
+	for _, network := range []string{"ip4", "ip6"} {
+		if _, err := d.LookupNetIP(t.Context(), network, "a.test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 1000 {
+		if addrs, err := d.LookupNetIP(t.Context(), "ip", "a.test"); err != nil || len(addrs) != 2 {
+			t.Fatalf("%v, %v", addrs, err)
+		}
 	}
 }
 

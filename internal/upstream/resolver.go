@@ -58,7 +58,8 @@ func dnsTries() []time.Duration {
 type DNS struct {
 	server string // for messages
 	ask    exchange
-	idle   func() // closes idle connections
+	idle   func()        // closes idle connections
+	wait   time.Duration // siblingWait, but in tests
 
 	flights singleflight.Group
 
@@ -92,7 +93,7 @@ func NewDNS(u *url.URL, tc *tls.Config) (*DNS, error) {
 		tc = &tls.Config{}
 	}
 	tc = tc.Clone()
-	d := &DNS{server: u.String(), cache: make(map[dnsKey]dnsEntry), idle: func() {}}
+	d := &DNS{server: u.String(), wait: siblingWait, cache: make(map[dnsKey]dnsEntry), idle: func() {}}
 	switch u.Scheme {
 	case "https":
 		t := &http.Transport{TLSClientConfig: tc, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: dotSpare, IdleConnTimeout: 90 * time.Second,
@@ -168,7 +169,7 @@ func (d *DNS) lookup(ctx context.Context, network, host string) ([]netip.Addr, *
 			worst = a.err
 		}
 		if len(addrs) > 0 && enough == nil {
-			enough = time.After(siblingWait)
+			enough = time.After(d.wait)
 		}
 	}
 	for six != nil || four != nil {
@@ -180,6 +181,14 @@ func (d *DNS) lookup(ctx context.Context, network, host string) ([]netip.Addr, *
 			four = nil
 			take(r)
 		case <-enough:
+			// A busy machine may have come to this late, with the rest at hand.
+			select {
+			case r := <-six:
+				take(r)
+			case r := <-four:
+				take(r)
+			default:
+			}
 			return addrs, nil
 		case <-ctx.Done():
 			if len(addrs) > 0 {
