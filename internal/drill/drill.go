@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/modsluice/sluice/internal/faults"
@@ -78,15 +79,17 @@ func Play(ctx context.Context, p Plan, name string, act func(ctx context.Context
 		end(err) // if it ends before its time, so does all else
 		served <- err
 	}()
-	var ended bool
+	var over atomic.Bool // the fault has been taken out
 	if p.For > 0 && p.Fault.Name != "" {
-		stop := time.AfterFunc(p.For, sw.Clear)
+		stop := time.AfterFunc(p.For, func() {
+			over.Store(true)
+			sw.Clear()
+		})
 		defer stop.Stop()
 	}
-	began := time.Now()
 	url := p.Fault.URL(ln.Addr())
 	out, err := act(ctx, url)
-	ended = p.For > 0 && time.Since(began) >= p.For
+	ended := over.Load()
 	end(errOver)
 	if serr := <-served; err == nil && !errors.Is(serr, errOver) {
 		err = serr
@@ -96,7 +99,7 @@ func Play(ctx context.Context, p Plan, name string, act func(ctx context.Context
 	}
 	r := Run{
 		Name: name, Worked: out.Exit == 0, Exit: out.Exit, Seconds: out.Took.Seconds(),
-		Met: met.all(), Ended: ended && p.Fault.Name != "", Logged: inPlaceOf(url, p.Name, out.Logged),
+		Met: met.all(), Ended: ended, Logged: inPlaceOf(url, p.Name, out.Logged),
 	}
 	if !r.Worked {
 		r.Said = inPlaceOf(url, p.Name, out.Said)
