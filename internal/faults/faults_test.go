@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -177,7 +178,7 @@ type got struct {
 
 func fetch(t *testing.T, c *http.Client, url string, hdr ...string) got {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()
 	return fetchCtx(ctx, t, c, url, hdr...)
 }
@@ -207,6 +208,43 @@ func (g got) String() string {
 
 // patience is how long the tests wait for what never comes.
 const patience = 150 * time.Millisecond
+
+// longest is how long they wait for what must come, on however busy a machine.
+const longest = time.Minute
+
+// written calls f patience after a request has been written to its connection, so that
+// it meets whoever is to answer it.
+func written(ctx context.Context, f func()) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { time.AfterFunc(patience, f) }})
+}
+
+// begun goes away from an answer when n bytes of its body have come, and patience after
+// that.
+func begun(t *testing.T, c *http.Client, u string, n int) got {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", u, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	resp, err := c.Do(req)
+	if err != nil {
+		return got{err: err, took: time.Since(start)}
+	}
+	defer resp.Body.Close()
+	body := make([]byte, n)
+	if n, err = io.ReadFull(resp.Body, body); err == nil {
+		defer time.AfterFunc(patience, cancel).Stop()
+		var rest []byte
+		rest, err = io.ReadAll(resp.Body)
+		body = append(body, rest...)
+	} else {
+		body = body[:n]
+	}
+	return got{resp.StatusCode, resp.Header, resp.ContentLength, body, err, time.Since(start), resp.ProtoMajor}
+}
 
 func TestEachFaultDoesWhatItsNameSays(t *testing.T) {
 	w, m := newWorld(t)
@@ -253,12 +291,6 @@ func TestEachFaultDoesWhatItsNameSays(t *testing.T) {
 				want(t, g, g.err == nil && g.status == status && strings.HasPrefix(g.header.Get("Content-Type"), "text/plain") && len(g.body) > 0)
 			}
 		}
-	}
-	stuck := func(t *testing.T, fault, path string) got {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		return fetchCtx(ctx, t, s.Client(), s.URL+"/"+parse(t, fault).Elem()+path)
 	}
 	html := func(g got) bool {
 		return g.err == nil && strings.HasPrefix(g.header.Get("Content-Type"), "text/html") && bytes.HasPrefix(g.body, []byte("<!DOCTYPE html>"))
@@ -341,18 +373,20 @@ func TestEachFaultDoesWhatItsNameSays(t *testing.T) {
 			want(t, g, whole(g))
 		},
 		"hang": func(t *testing.T, f string) {
-			g := stuck(t, "hang", zipPath)
-			want(t, g, g.status == 0 && errors.Is(g.err, context.DeadlineExceeded))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			g := fetchCtx(written(ctx, cancel), t, s.Client(), s.URL+"/hang"+zipPath)
+			want(t, g, g.status == 0 && errors.Is(g.err, context.Canceled))
 			g = ask(t, "hang=30ms", zipPath)
 			want(t, g, whole(g) && g.took >= 30*time.Millisecond)
 		},
 		"hang-body": func(t *testing.T, f string) {
-			g := stuck(t, f, zipPath)
-			want(t, g, g.status == 200 && errors.Is(g.err, context.DeadlineExceeded) && bytes.Equal(g.body, half) && g.length == int64(len(truth)))
+			g := begun(t, s.Client(), s.URL+"/"+parse(t, f).Elem()+zipPath, len(half))
+			want(t, g, g.status == 200 && errors.Is(g.err, context.Canceled) && bytes.Equal(g.body, half) && g.length == int64(len(truth)))
 		},
 		"drip": func(t *testing.T, f string) {
-			g := stuck(t, "drip=100", zipPath)
-			want(t, g, g.status == 200 && g.err != nil && len(g.body) > 0 && len(g.body) <= 20)
+			g := begun(t, s.Client(), s.URL+"/drip=100"+zipPath, 5)
+			want(t, g, g.status == 200 && errors.Is(g.err, context.Canceled) && g.took >= time.Duration(len(g.body))*time.Second/100)
 			g = ask(t, "drip=1000000", zipPath)
 			want(t, g, whole(g))
 		},
@@ -902,7 +936,7 @@ func serve(t *testing.T, ln net.Listener, f func(context.Context, net.Listener) 
 			if !errors.Is(err, errStop) && !errors.Is(err, context.Canceled) {
 				t.Errorf("it ended with %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(longest):
 			t.Error("it does not end")
 		}
 		// Not by a dial: somebody else may have the port by now.
@@ -937,7 +971,7 @@ func TestASlamResetsAtOnce(t *testing.T) {
 		return // so soon that even the dial saw it
 	}
 	defer c.Close()
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(time.Now().Add(longest))
 	if n, err := c.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %d, %v; want a reset", n, err)
 	}
@@ -955,16 +989,28 @@ func TestARelayDelaysEachDirectionAndKeepsEveryByte(t *testing.T) {
 	if first.err != nil || first.took < 4*delay {
 		t.Errorf("first request: %v; want two round trips of %v each", first, 2*delay)
 	}
-	second := fetch(t, c, "http://"+addr+"/example.com/m/@v/list")
-	if second.err != nil || second.took < 2*delay || second.took > 4*delay+time.Second {
-		t.Errorf("second request: %v; want one round trip of %v", second, 2*delay)
+	// A busy machine takes time of its own, but not each time; the relay does.
+	for end := time.Now().Add(longest); ; {
+		second := fetch(t, c, "http://"+addr+"/example.com/m/@v/list")
+		if second.err != nil || second.took < 2*delay || time.Now().After(end) {
+			t.Errorf("second request: %v; want one round trip of %v", second, 2*delay)
+		} else if second.took >= 4*delay {
+			continue
+		}
+		break
 	}
-	big := fetch(t, c, "http://"+addr+"/example.com/big/@v/v1.0.0.zip")
-	if big.err != nil || !bytes.Equal(big.body, w.Zip(m)) {
-		t.Errorf("a large answer: %v", big)
-	}
-	if big.took > 5*time.Second {
-		t.Errorf("20 MiB took %v: the relay limits bandwidth", big.took)
+	truth := w.Zip(m)
+	for end := time.Now().Add(longest); ; {
+		big := fetch(t, c, "http://"+addr+"/example.com/big/@v/v1.0.0.zip")
+		if big.err != nil || !bytes.Equal(big.body, truth) {
+			t.Errorf("a large answer: %v", big)
+		} else if big.took > 5*time.Second {
+			if time.Now().Before(end) {
+				continue
+			}
+			t.Errorf("20 MiB took %v: the relay limits bandwidth", big.took)
+		}
+		break
 	}
 	// An orderly end passes through, in one direction and then in the other.
 	echo := listen(t, func(ctx context.Context, ln net.Listener) error {

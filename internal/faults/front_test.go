@@ -78,7 +78,7 @@ func said(err error) string {
 // wireErrors say what a client's error is for each fault of the network.
 var wireErrors = map[string]func(error) bool{
 	"refused":    func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) && opIs(err, "dial") },
-	"black-hole": func(err error) bool { return errors.Is(err, context.DeadlineExceeded) },
+	"black-hole": func(err error) bool { return errors.Is(err, context.Canceled) }, // by a client that has waited
 	"slam":       func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) },
 	"dns": func(err error) bool {
 		e, ok := errors.AsType[*net.DNSError](err)
@@ -132,13 +132,16 @@ func TestEveryFaultOfTheNetworkIsTheSameBehindAFrontAndInATransport(t *testing.T
 				t.Fatal("no test of it")
 			}
 			f := newFront(t, w.Handler(), i.Name)
-			handshake, budget := 10*time.Second, time.Minute
+			handshake := longest
 			if i.Waits {
-				handshake, budget = patience, 4*patience
+				handshake = patience
 			}
 			ask := func(c *http.Client, u string) got {
-				ctx, cancel := context.WithTimeout(t.Context(), budget)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*longest)
 				defer cancel()
+				if i.Name == "black-hole" {
+					ctx = written(ctx, cancel)
+				}
 				return fetchCtx(ctx, t, c, u+zipOfM)
 			}
 			u := parse(t, i.Name).URL(f.addr)
@@ -161,8 +164,11 @@ func TestEveryFaultOfTheNetworkIsTheSameBehindAFrontAndInATransport(t *testing.T
 				if have := ask(direct, there); i.Name != "slam" && said(have.err) != said(g.err) && i.Name != "dns-lie" {
 					t.Errorf("a transport says\n%s, but a front\n%s", said(have.err), said(g.err))
 				}
-				if want := map[bool]int{true: 0, false: 1}[i.Name == "refused"]; f.count("connection") < want {
-					t.Errorf("met: %v", f.met)
+				// The front may come to a connection after its client has gone.
+				for end := time.Now().Add(longest); i.Name != "refused" && f.count("connection") == 0; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatal("nothing has met the fault")
+					}
 				}
 			}
 			for _, scheme := range []string{"http", "https"} {
@@ -200,14 +206,14 @@ func TestWhatAFaultSwallowedIsAnsweredWhenItIsTakenOut(t *testing.T) {
 				path, want = "/example.com/m/@latest", string(w.Info(m))
 			}
 			answer := make(chan got, 1)
-			go func() { answer <- fetch(t, newClient(t, 10*time.Second), "http://"+f.addr.String()+path) }()
+			go func() { answer <- fetch(t, newClient(t, longest), "http://"+f.addr.String()+path) }()
 			if fault == "refused" {
 				if g := <-answer; !errors.Is(g.err, syscall.ECONNREFUSED) {
 					t.Errorf("while it is in: %v", g)
 				}
 				f.sw.Clear()
-				for end := time.Now().Add(10 * time.Second); ; {
-					g := fetch(t, newClient(t, 10*time.Second), "http://"+f.addr.String()+path)
+				for end := time.Now().Add(longest); ; {
+					g := fetch(t, newClient(t, longest), "http://"+f.addr.String()+path)
 					if g.err == nil || time.Now().After(end) {
 						answer <- g
 						break
@@ -227,11 +233,11 @@ func TestWhatAFaultSwallowedIsAnsweredWhenItIsTakenOut(t *testing.T) {
 			} else if g.err != nil || string(g.body) != want {
 				t.Errorf("when it is over: %v", g)
 			}
-			if g := fetch(t, newClient(t, 10*time.Second), "http://"+f.addr.String()+path); string(g.body) != want {
+			if g := fetch(t, newClient(t, longest), "http://"+f.addr.String()+path); string(g.body) != want {
 				t.Errorf("afterwards: %v", g)
 			}
 			f.sw.Set(parse(t, "refused"))
-			for end := time.Now().Add(10 * time.Second); ; {
+			for end := time.Now().Add(longest); ; {
 				c, err := net.Dial("tcp", f.addr.String())
 				if errors.Is(err, syscall.ECONNREFUSED) {
 					break
@@ -250,7 +256,7 @@ func TestWhatAFaultSwallowedIsAnsweredWhenItIsTakenOut(t *testing.T) {
 func TestAFrontCountsWhatMeetsItsFault(t *testing.T) {
 	w, _ := newWorld(t)
 	f := newFront(t, w.Handler(), "zip:503")
-	c := newClient(t, 10*time.Second)
+	c := newClient(t, longest)
 	for _, p := range []string{zipOfM, "/example.com/m/@v/list", "/example.com/m/@v/v1.2.0.mod"} {
 		fetch(t, c, "http://"+f.addr.String()+p)
 	}
@@ -315,7 +321,7 @@ func TestATransportGivesAClientWhatAHandlerGives(t *testing.T) {
 							case "endless", "hang-body":
 								return fetchSome(ctx, cancel, t, c, base+"/go/proxy"+path, hdr...)
 							case "hang":
-								time.AfterFunc(patience/3, cancel)
+								ctx = written(ctx, cancel)
 							}
 							return fetchCtx(ctx, t, c, base+"/go/proxy"+path, hdr...)
 						}
