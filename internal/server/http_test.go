@@ -293,6 +293,10 @@ func (r *rig) serveOn() (addr string, stop func(), done <-chan error) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return r.serveAt(ln)
+}
+
+func (r *rig) serveAt(ln net.Listener) (addr string, stop func(), done <-chan error) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	ch := make(chan error, 1)
 	go func() { ch <- r.server.Serve(ctx, ln); close(ch) }()
@@ -586,7 +590,12 @@ func TestAStopLetsTransfersFinish(t *testing.T) {
 	})).URL, 0)
 	r := newRig(t, parts{sources: []upstream.Source{src}})
 	r.w.Big("stop.test/m", "v1.0.0", 3<<20)
-	addr, stop, done := r.serveOn()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := &closing{Listener: tcp, closed: make(chan struct{})}
+	addr, stop, done := r.serveAt(ln)
 	resp, err := http.Get("http://" + addr + at(m, ".zip"))
 	if err != nil {
 		t.Fatal(err)
@@ -594,13 +603,7 @@ func TestAStopLetsTransfersFinish(t *testing.T) {
 	defer resp.Body.Close()
 	<-half
 	stop()
-	for { // until the port is closed
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			break
-		}
-		c.Close()
-	}
+	<-ln.closed
 	select {
 	case err := <-done:
 		t.Fatalf("stopped in the middle of a transfer: %v", err)
@@ -614,6 +617,20 @@ func TestAStopLetsTransfersFinish(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// closing is a listener that tells when it is closed. No dial could: somebody else may
+// have the port then.
+type closing struct {
+	net.Listener
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *closing) Close() error {
+	err := l.Listener.Close()
+	l.once.Do(func() { close(l.closed) })
+	return err
 }
 
 func TestServeSaysWhyItEnds(t *testing.T) {

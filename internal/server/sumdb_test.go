@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -270,7 +271,7 @@ func TestReadyTellsTheStateOfEachPart(t *testing.T) {
 	}
 	probe = nil
 	// The store takes a probe, but has not taken the last file.
-	failing.err = fmt.Errorf("full: %w", store.ErrNoSpace)
+	failing.fails.Store(true)
 	r.want(200, r.w.Mod(m), at(m, ".mod"))
 	waitFor(t, func() bool { _, err := r.mirror.StoreTrouble(); return err != nil })
 	if rd = r.ready(200); rd.Status != "degraded" || rd.Store.State != "failing" || !strings.Contains(rd.Store.Error, "full") {
@@ -287,15 +288,15 @@ func TestReadyTellsTheStateOfEachPart(t *testing.T) {
 	}
 }
 
-// failingStore is a store that takes no new artifact while err is set.
+// failingStore is a store that takes no new artifact while it fails.
 type failingStore struct {
 	store.Store
-	err error
+	fails atomic.Bool
 }
 
 func (s *failingStore) Create(req goproxy.Request) (store.Pending, error) {
-	if s.err != nil {
-		return nil, s.err
+	if s.fails.Load() {
+		return nil, fmt.Errorf("full: %w", store.ErrNoSpace)
 	}
 	return s.Store.Create(req)
 }
@@ -449,7 +450,7 @@ func TestAnAnswerThatCannotBeReadToItsEndIsBroken(t *testing.T) {
 	m := r.w.Big("half.test/m", "v1.0.0", 300<<10)
 	r.want(200, r.w.Zip(m), at(m, ".zip"))
 	r.settle(m)
-	st.broken = true
+	st.broken.Store(true)
 	r.logged()
 	if g := r.get(at(m, ".zip")); g.err == nil {
 		t.Errorf("%v", g)
@@ -462,12 +463,12 @@ func TestAnAnswerThatCannotBeReadToItsEndIsBroken(t *testing.T) {
 // halfStore is a store whose disk fails in the middle of a file.
 type halfStore struct {
 	store.Store
-	broken bool
+	broken atomic.Bool
 }
 
 func (s *halfStore) Open(req goproxy.Request) (*store.Blob, error) {
 	b, err := s.Store.Open(req)
-	if err == nil && s.broken {
+	if err == nil && s.broken.Load() {
 		b.Content, b.Bytes = &halfContent{b.Content, b.Record.Size / 2}, nil
 	}
 	return b, err

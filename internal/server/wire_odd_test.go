@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what has to come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // dial connects to addr; what has not come after patience is an error.
 func dial(t *testing.T, addr string) *net.TCPConn {
@@ -197,7 +197,7 @@ func TestAHeadThatHasBegunHasItsOwnTime(t *testing.T) {
 	answer()
 	// The time for rest is in force again.
 	start := time.Now()
-	if _, err := br.ReadByte(); err != io.EOF || time.Since(start) > patience/2 {
+	if _, err := br.ReadByte(); err != io.EOF || time.Since(start) > 10*time.Second {
 		t.Errorf("after its time: %v", err)
 	}
 }
@@ -311,18 +311,19 @@ func TestAnAnswerFromMemoryIsFinishedBeforeTheServerHasStopped(t *testing.T) {
 
 // The time for rest begins when the client has the answer.
 func TestAClientThatReadsSlowlyMayRestAsLongAsOthers(t *testing.T) {
-	const idle = 500 * time.Millisecond
+	const idle = time.Second
 	r := newRig(t, parts{store: openDisk(t), config: func(c *server.Config) { c.Idle = idle }})
 	addr, _, _ := r.serveOn()
 	list, size := r.long("slow.test/m")
 	c := slowly(t, addr)
 	br := bufio.NewReader(c)
 	ask := "GET " + list + " HTTP/1.1\r\nHost: x\r\n\r\n"
+	io.WriteString(c, ask)
+	time.Sleep(2 * idle) // it does not read
+	// The server comes to this one when it is rid of the answer before: in its time for
+	// rest, however late we are.
+	io.WriteString(c, ask)
 	for i := range 2 {
-		io.WriteString(c, ask)
-		if i == 0 {
-			time.Sleep(2 * idle) // it does not read
-		}
 		resp, err := http.ReadResponse(br, nil)
 		if err != nil {
 			t.Fatalf("answer %d: %v", i, err)
