@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/mod/module"
@@ -61,18 +62,19 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 	head(&b, len(columns))
 	head(&readme, short)
 	cells := 0
-	for _, row := range rows {
-		fmt.Fprintf(&b, "| %s |", row.name)
-		fmt.Fprintf(&readme, "| %s |", row.name)
+	fill := func(t *testing.T, name, fault string, waits bool) {
+		fmt.Fprintf(&b, "| %s |", name)
+		fmt.Fprintf(&readme, "| %s |", name)
 		var p parts
-		lies := row.fault == "lie"
+		if waits {
+			p.inBubble, p.budget = true, 30*time.Second
+		}
+		lies := fault == "lie"
 		liar := modtest.New(t)
 		liar.Add(small.Path, small.Version, modtest.Files{"go.mod": "module answers.test/m\n\ngo 1.2\n", "evil.go": "package evil\n", ".info": `{"Version":"v2.0.0"}`})
 		liar.SetQuery(small.Path, "main", small.Version)
 		liar.Big(large.Path, large.Version, 3<<20)
-		switch row.fault {
-		case "hang", "hang-body=50%":
-			p.budget = time.Second
+		switch fault {
 		case "refused":
 			dead := modtest.Serve(t, nil)
 			dead.Stop()
@@ -84,15 +86,15 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 		r.w.Add(small.Path, small.Version, nil)
 		r.w.SetQuery(small.Path, "main", small.Version)
 		r.w.Big(large.Path, large.Version, 3<<19) // half of it is a small one
-		if row.fault != "refused" && !lies {
-			r.spoil(row.fault)
+		if fault != "refused" && !lies {
+			r.spoil(fault)
 		}
 		answers := make([]got, len(columns))
 		var wg sync.WaitGroup
 		for i, c := range columns {
-			end, ok := midway[row.fault]
+			end, ok := midway[fault]
 			if ok = ok && c.path == at(large, ".zip"); ok {
-				answers[i] = r.midway(liar, large, lies, end, p.budget)
+				answers[i] = r.midway(t, liar, large, lies, end, p)
 				continue
 			}
 			wg.Go(func() { answers[i] = r.get(c.path) })
@@ -115,16 +117,23 @@ func TestAnswersToEachTroubleOfASource(t *testing.T) {
 			}
 			cells++
 			// The rules behind the table.
-			missing := row.fault == "404" || row.fault == "410"
+			missing := fault == "404" || fault == "410"
 			if g.status == 0 || (g.status == 404 || g.status == 410) != missing {
-				t.Errorf("%s, %s: %v", row.name, columns[i].name, g)
+				t.Errorf("%s, %s: %v", name, columns[i].name, g)
 			}
 			if g.status == 500 {
-				t.Errorf("%s, %s: that is not our fault: %v", row.name, columns[i].name, g)
+				t.Errorf("%s, %s: that is not our fault: %v", name, columns[i].name, g)
 			}
 		}
 		b.WriteString("\n")
 		readme.WriteString("\n")
+	}
+	for _, row := range rows {
+		if waits := strings.HasPrefix(row.fault, "hang"); waits {
+			synctest.Test(t, func(t *testing.T) { fill(t, row.name, row.fault, waits) }) // where nothing else makes anybody late
+		} else {
+			fill(t, row.name, row.fault, waits)
+		}
 	}
 	t.Logf("%d cells", cells)
 	documented(t, "../../README.md", readme.String())
@@ -163,7 +172,7 @@ var midway = map[string]func(http.ResponseWriter, *http.Request, []byte){
 
 // midway asks another Sluice for the zip of m, the beginning of which has reached
 // the client when the source comes to its end.
-func (r *rig) midway(liar *modtest.World, m module.Version, lies bool, end func(http.ResponseWriter, *http.Request, []byte), budget time.Duration) got {
+func (r *rig) midway(t *testing.T, liar *modtest.World, m module.Version, lies bool, end func(http.ResponseWriter, *http.Request, []byte), p parts) got {
 	data := r.w.Zip(m)
 	if lies {
 		data = liar.Zip(m)
@@ -180,7 +189,12 @@ func (r *rig) midway(liar *modtest.World, m module.Version, lies bool, end func(
 		<-begun
 		end(w, req, data[len(data)/2:])
 	})
-	other := newRig(r.t, parts{sources: []upstream.Source{httpSource(r.t, modtest.Serve(r.t, source).URL, budget)}})
+	if p.inBubble {
+		p.sources = []upstream.Source{pipedSource(t, source, p.budget)}
+	} else {
+		p.sources = []upstream.Source{httpSource(t, modtest.Serve(t, source).URL, 0)}
+	}
+	other := newRig(t, p)
 	other.w.Big(m.Path, m.Version, 3<<19)
 	other.answered = func() { close(begun) }
 	return other.get(at(m, ".zip"))

@@ -69,7 +69,9 @@ func newRig(t testing.TB, p parts) *rig {
 		r.store = store.NewMem()
 	}
 	faulty := faults.Handler(r.w.Handler(), r.spoilt.Pick)
-	if p.inBubble {
+	if p.inBubble && p.budget > 0 {
+		r.source = pipedSource(t, faulty, p.budget)
+	} else if p.inBubble {
 		r.source = pipeSource{&http.Client{Transport: modtest.Pipe(t, faulty)}}
 	} else {
 		r.source = httpSource(t, modtest.Serve(t, faulty).URL, p.budget)
@@ -132,6 +134,14 @@ func httpSource(t testing.TB, base string, budget time.Duration) upstream.Source
 	n := upstream.NewNet(upstream.NetConfig{Timeout: budget, Named: []string{upstream.HostPort(u)}})
 	t.Cleanup(n.Close)
 	return upstream.NewHTTPSource(n, u)
+}
+
+// pipedSource is an HTTP source with a time budget, in process.
+func pipedSource(t testing.TB, h http.Handler, budget time.Duration) upstream.Source {
+	pipe := modtest.Pipe(t, h)
+	n := upstream.NewNet(upstream.NetConfig{Timeout: budget, Wrap: func(string, http.RoundTripper) http.RoundTripper { return pipe }})
+	t.Cleanup(n.Close)
+	return upstream.NewHTTPSource(n, &url.URL{Scheme: "http", Host: "s.test"})
 }
 
 // A pipeSource is a GOPROXY over an in-process connection. It has no time budget.
