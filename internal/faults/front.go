@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -37,6 +38,8 @@ type Front struct {
 	// "impossible" where the fault cannot be had. It must be safe for concurrent
 	// use.
 	Met func(kind string)
+
+	release func() // gives the port free that Listen keeps for Serve; nil if it is not kept
 }
 
 // URL is where a client is to be sent that shall meet f at a Front at addr, an
@@ -60,9 +63,19 @@ func (f Fault) URL(addr net.Addr) string {
 const noName = "source.invalid"
 
 // Listen is a listener for Serve, at a free port of 127.0.0.1. Where the fault is
-// that nobody listens, it is closed already.
+// that nobody listens, it is closed already. On Linux nobody else gets the port
+// before Serve has ended, also while it is closed.
 func (f *Front) Listen() (net.Listener, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr := "127.0.0.1:0"
+	if runtime.GOOS == "linux" { // elsewhere nobody can listen at what is held
+		if at, release, err := Hold(addr); err == nil {
+			addr, f.release = at, release
+		}
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		f.free()
+	}
 	if fault, _ := f.Fault.now(); err == nil && fault.Name == "refused" {
 		ln.Close()
 	}
@@ -73,6 +86,7 @@ func (f *Front) Listen() (net.Listener, error) {
 // closed ln and every connection and all handlers have returned; or the error of
 // ln if that fails first.
 func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
+	defer f.free()
 	addr := ln.Addr().String()
 	for opened := false; ; opened = true { // by us; Listen's may be closed
 		if fault, _ := f.Fault.now(); fault.Name != "refused" {
@@ -101,6 +115,13 @@ func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("somebody has taken the port %s while the fault kept it closed: %w", addr, err)
 		}
+	}
+}
+
+func (f *Front) free() {
+	if f.release != nil {
+		f.release()
+		f.release = nil
 	}
 }
 

@@ -53,11 +53,17 @@ func accept(ctx context.Context, ln net.Listener, serve func(context.Context, ne
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		ln.Close()
+		close(closed)
+	})
 	defer func() {
 		if stop() {
 			ln.Close()
+			return
 		}
+		<-closed
 	}()
 	for {
 		c, err := ln.Accept()

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/modsluice/sluice/internal/faults"
 )
 
 // stopBudget is how long Stop waits for handlers after their connections are
@@ -145,7 +147,7 @@ func (s *Server) Stop() {
 	srv.Close()
 	<-served
 	if s.Addr != "" {
-		if release, err := hold(s.Addr); err == nil { // else somebody has it already
+		if _, release, err := faults.Hold(s.Addr); err == nil { // else somebody has it already
 			s.mu.Lock()
 			s.release = release
 			s.mu.Unlock()
