@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,47 @@ func TestASlowReaderGetsAllThatTheCommandWrote(t *testing.T) {
 	}
 	if string(k.bytes()) != all {
 		t.Errorf("%d of %d bytes were kept", len(k.bytes()), len(all))
+	}
+}
+
+// A heldWriter takes its first piece for as long as it is told to.
+type heldWriter struct {
+	bytes.Buffer
+	begun, goOn chan struct{}
+}
+
+func (w *heldWriter) Write(p []byte) (int, error) {
+	if w.Len() == 0 {
+		close(w.begun)
+		<-w.goOn
+	}
+	return w.Buffer.Write(p)
+}
+
+// On a busy machine, who reads what a command wrote may have no turn until the time for
+// that is over.
+func TestWhatACommandWroteIsReadAlsoWhenTimeIsOver(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("its pipes have no deadlines")
+	}
+	var k keeper
+	held := &heldWriter{begun: make(chan struct{}), goOn: make(chan struct{})}
+	w, tp, err := k.tap(held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Repeat("a line of output\n", 3500) // less than a pipe holds, more than one read
+	w.WriteString(all[:100])
+	<-held.begun
+	w.WriteString(all[100:])
+	w.Close()
+	if err := tp.r.SetReadDeadline(time.Now().Add(-tapGrace)); err != nil {
+		t.Fatal(err)
+	}
+	close(held.goOn)
+	<-tp.done
+	if held.String() != all {
+		t.Errorf("%d of %d bytes came through", held.Len(), len(all))
 	}
 }
 
