@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/modsluice/sluice/internal/modtest"
 )
 
@@ -146,7 +148,7 @@ func TestABuildThroughAColdServerIsRepeatedFromItsStoreAlone(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Env, cmd.Dir, cmd.WaitDelay = env, app, 5*time.Second
+		cmd.Env, cmd.Dir, cmd.WaitDelay = env, app, patience
 		out, err := cmd.Output()
 		if e, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w\n%s", err, e.Stderr)
@@ -191,14 +193,31 @@ until grep -q msg=serving "$LOG"; do sleep 0.02; done
 	})
 }
 
-// nginx serves a directory, and nothing else of any kind.
-func nginx(t *testing.T, dir string) (addr string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+// holdPort takes a free port and does not listen there, so that nobody else gets it but
+// who asks for it with SO_REUSEPORT.
+func holdPort(t *testing.T) (addr string) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr = ln.Addr().String()
-	ln.Close()
+	t.Cleanup(func() { unix.Close(fd) })
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
+}
+
+// nginx serves a directory, and nothing else of any kind.
+func nginx(t *testing.T, dir string) (addr string) {
+	addr = holdPort(t)
 	own := t.TempDir()
 	conf := filepath.Join(own, "nginx.conf")
 	text := "daemon off;\nworker_processes 1;\npid pid;\nerror_log stderr;\nevents { worker_connections 256; }\nhttp {\n\taccess_log off;\n"
@@ -208,7 +227,7 @@ func nginx(t *testing.T, dir string) (addr string) {
 	for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		text += fmt.Sprintf("\t%s_temp_path %s;\n", what, what)
 	}
-	text += fmt.Sprintf("\tserver {\n\t\tlisten %s;\n\t\troot %s;\n\t}\n}\n", addr, dir)
+	text += fmt.Sprintf("\tserver {\n\t\tlisten %s reuseport;\n\t\troot %s;\n\t}\n}\n", addr, dir)
 	if err := os.WriteFile(conf, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -227,11 +246,14 @@ func nginx(t *testing.T, dir string) (addr string) {
 		cmd.Process.Signal(os.Interrupt) // its master then ends the worker
 		<-end
 	})
-	for {
+	for begun := time.Now(); ; {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 			return addr
+		}
+		if time.Since(begun) > patience {
+			t.Fatalf("nginx does not listen: %v; it said\n%s", err, said)
 		}
 		select {
 		case <-end:

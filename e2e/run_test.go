@@ -47,7 +47,7 @@ func begin(t *testing.T, env []string, dir string, columns int, args ...string) 
 		s.cmd.SysProcAttr.Setctty = true
 	} else {
 		s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
-		s.cmd.WaitDelay = time.Second
+		s.cmd.WaitDelay = 30 * time.Second // somebody left behind may keep them open
 	}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -254,7 +254,8 @@ func TestAnInterruptWhileFetchingAheadStartsNothing(t *testing.T) {
 		faults.BlackHole(t.Context(), ln)
 	}()
 	t.Cleanup(func() { <-swallowed })
-	env = append(env, "SLUICE_PROXY=http://"+ln.Addr().String())
+	// Who waits for the source waits longer than the test.
+	env = append(env, "SLUICE_PROXY=http://"+ln.Addr().String(), "SLUICE_SOURCES_TIMEOUT=1h")
 	for _, tt := range []struct {
 		name    string
 		columns int
@@ -270,13 +271,9 @@ func TestAnInterruptWhileFetchingAheadStartsNothing(t *testing.T) {
 			ran := filepath.Join(t.TempDir(), "ran")
 			s := begin(t, env, dir, tt.columns, "run", "--", "touch", ran)
 			s.await(`sluice: fetching \d+ files ahead|0/\d+ files`)
-			start := time.Now()
 			tt.send(s)
 			if status := s.wait(); status != tt.status {
 				t.Errorf("status %d, want %d\n%s", status, tt.status, s.said)
-			}
-			if took := time.Since(start); took > 3*time.Second {
-				t.Errorf("it took %v to stop", took)
 			}
 			if !strings.Contains(s.said.String(), "sluice: interrupted") {
 				t.Errorf("it did not say that it was interrupted: %q", s.said)
@@ -301,13 +298,12 @@ func TestASlowSourceDoesNotKeepTheCommandWaiting(t *testing.T) {
 		faults.BlackHole(t.Context(), ln)
 	}()
 	t.Cleanup(func() { <-swallowed })
-	s := begin(t, append(env, "SLUICE_PROXY=http://"+ln.Addr().String()), dir, 0, "run", "--", "echo", "started")
-	start := time.Now()
+	s := begin(t, append(env, "SLUICE_PROXY=http://"+ln.Addr().String(), "SLUICE_SOURCES_TIMEOUT=1h"), dir, 0, "run", "--", "echo", "started")
 	if status := s.wait(); status != 0 {
 		t.Errorf("status %d\n%s", status, s.said)
 	}
-	if took := time.Since(start); took > 10*time.Second || !strings.Contains(s.said.String(), "so the command is started") {
-		t.Errorf("after %v it said\n%s", took, s.said)
+	if !strings.Contains(s.said.String(), "so the command is started") {
+		t.Errorf("it said\n%s", s.said)
 	}
 	checkNothingLeft(t, env)
 }
