@@ -48,6 +48,7 @@ var program string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	modtest.HearSignals()
 	if program = os.Getenv(inNamespace); program != "" {
 		return m.Run()
 	}

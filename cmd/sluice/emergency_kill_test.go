@@ -22,6 +22,7 @@ import (
 // many points of writing the settings, wherever they happen to be. emergency_kill.txtar has
 // the points one by one. One that is interrupted has time to say what it did.
 func TestARescueThatIsKilledWhileItKeepsLeavesOldOrNewSettingsAndAWayBack(t *testing.T) {
+	modtest.HearSignals()
 	world := modtest.New(t)
 	world.Add("example.com/m", "v1.0.0", nil)
 	well := modtest.Serve(t, world.Handler())

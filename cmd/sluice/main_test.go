@@ -86,12 +86,14 @@ func get(args []string) int {
 	return 0
 }
 
-// scriptPatience is the longest that a script waits for anything.
-const scriptPatience = 20 * time.Second
+// scriptPatience is the longest that a script waits for anything. It is no measure of
+// anything: it only ends what would not end.
+const scriptPatience = 2 * time.Minute
 
 // TestScripts runs whole journeys: the program, the real go command, and a world
 // of modules that misbehaves when told to.
 func TestScripts(t *testing.T) {
+	modtest.HearSignals()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -347,7 +349,7 @@ func waitFor(ts *testscript.TestScript, file string, re *regexp.Regexp) []string
 // signal NAME WORD sends a signal to the background commands with WORD in them.
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, "signal NAME WORD")
-	sig, ok := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]
+	sig, ok := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[args[0]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[0])
 	}
