@@ -65,7 +65,9 @@ func (d *Disk) Run(ctx context.Context) {
 		if d.proc.Load() != nil {
 			d.settleLeft()
 			d.flushUses()
-			if d.excess() > 0 && d.quota.fullNow() == nil {
+			// Only for what is stored: who commits makes room for it, and what is
+			// committed just now would count twice for a moment.
+			if u := d.Usage(); u.Bytes > u.Quota && u.Full == nil {
 				d.evict(0) // what goes wrong, the next commit says
 			}
 		}

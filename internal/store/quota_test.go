@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,6 +173,35 @@ func TestWhatWasUsedLongestAgoIsEvictedFirst(t *testing.T) {
 			t.Errorf("Record of what was evicted: %v", err)
 		}
 	})
+}
+
+// What is committed as Run looks is in flight and stored at once for a moment.
+func TestAStoreThatIsJustFullEvictsNothing(t *testing.T) {
+	d := openDisk(t, t.TempDir(), store.Options{Quota: 2 * 3 * small})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	wg.Go(func() {
+		for !stop.Load() {
+			d.Run(over) // looks once
+		}
+	})
+	mustPut(t, d, modPath, "v1.0.0")
+	for range 20 {
+		mustPut(t, d, modPath, "v1.1.0")
+		for _, k := range storetest.Kinds {
+			if err := d.Discard(storetest.Req(k, modPath, "v1.1.0"), store.Evidence{}, true); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if u := d.Usage(); u.Evicted > 0 {
+		t.Errorf("%d versions were evicted from a store that was never too full", u.Evicted)
+	}
+	storetest.Has(t, d, storetest.Req(goproxy.Zip, modPath, "v1.0.0"), "content of "+storetest.Req(goproxy.Zip, modPath, "v1.0.0").String())
 }
 
 func TestPrivateAndPinnedVersionsAreNeverEvicted(t *testing.T) {
