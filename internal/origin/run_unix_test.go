@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(exit)
 	}
+	if group := os.Getenv("ORIGIN_TEST_COUNT"); group != "" {
+		countInterrupts(group)
+	}
 	if script := os.Getenv("ORIGIN_TEST_TRIAL"); script != "" {
 		c := sh(script)
 		c.Environ, c.Stdout = append(c.Environ, "MARK="+os.Getenv("MARK")), os.Stdout
@@ -46,6 +49,29 @@ func TestMain(m *testing.M) {
 		os.Exit(exit)
 	}
 	os.Exit(m.Run())
+}
+
+// countInterrupts tells of each interrupt, and ends some time after the first; in a
+// group of its own, where the terminal's do not come, it ends without any.
+func countInterrupts(group string) {
+	interrupts := make(chan os.Signal, 8)
+	signal.Notify(interrupts, os.Interrupt)
+	after := 2 * patience
+	if group == "own" {
+		after = time.Second
+		if err := syscall.Setpgid(0, 0); err != nil {
+			fmt.Println(err)
+		}
+	}
+	for fmt.Println("ready"); ; after = time.Second {
+		select {
+		case <-interrupts:
+			fmt.Println("got int")
+		case <-time.After(after):
+			fmt.Println("end")
+			os.Exit(9)
+		}
+	}
 }
 
 func TestRunKeepsTheExitStatus(t *testing.T) {

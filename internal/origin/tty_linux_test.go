@@ -15,6 +15,22 @@ import (
 // A ^C at the terminal reaches the child by itself. It must not get it a second
 // time from us; the same signal from elsewhere, it gets from nobody else.
 func TestRunDoesNotDoubleTheInterruptOfATerminal(t *testing.T) {
+	// Two that come while a child has no turn are one to it: one that gets none from
+	// the terminal must get none at all.
+	for group, want := range map[string]int{"ours": 1, "own": 0} {
+		out, exit := interruptAtTerminal(t, group)
+		if n := strings.Count(out, "got int"); n != want || !strings.Contains(out, "end") || strings.Contains(out, "no terminal") {
+			t.Errorf("in a group of %s, the child got %d interrupts, not %d; the terminal shows\n%s", group, n, want, out)
+		}
+		if exit != 9 {
+			t.Errorf("exit status %d", exit)
+		}
+	}
+}
+
+// interruptAtTerminal has Run run countInterrupts at a terminal, and types ^C there.
+func interruptAtTerminal(t *testing.T, group string) (shown string, exit int) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Skip("this test needs a pseudo-terminal:", err)
@@ -32,9 +48,7 @@ func TestRunDoesNotDoubleTheInterruptOfATerminal(t *testing.T) {
 		t.Skip("this test needs a pseudo-terminal:", err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(shellEnv, `ORIGIN_TEST_RUN=test -t 0 && test -t 1 && test -t 2 || echo no terminal
-		n=0; i=0; trap 'n=1; echo got int' INT; echo ready; while [ $n = 0 ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done
-		for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; echo end; exit 9`)
+	cmd.Env = append(shellEnv, "ORIGIN_TEST_RUN=test -t 0 && test -t 1 && test -t 2 || echo no terminal\nORIGIN_TEST_RUN= ORIGIN_TEST_COUNT="+group+" exec '"+os.Args[0]+"'")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -61,10 +75,5 @@ func TestRunDoesNotDoubleTheInterruptOfATerminal(t *testing.T) {
 	}()
 	cmd.Wait()
 	<-read
-	if n := strings.Count(out.String(), "got int"); n != 1 || !strings.Contains(out.String(), "end") || strings.Contains(out.String(), "no terminal") {
-		t.Errorf("the child got %d interrupts; the terminal shows\n%s", n, out.String())
-	}
-	if code := cmd.ProcessState.ExitCode(); code != 9 {
-		t.Errorf("exit status %d", code)
-	}
+	return out.String(), cmd.ProcessState.ExitCode()
 }
