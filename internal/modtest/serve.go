@@ -45,7 +45,7 @@ type Server struct {
 	active int           // handlers running
 	ended  chan struct{} // gets a token when a handler ends
 
-	release func() // gives the address of a stopped server free; nil while it is not kept
+	release func() // gives the address free; nil while it is not kept
 }
 
 // Serve starts an HTTP/1.1 server.
@@ -84,22 +84,33 @@ func ServeH2TLS(t testing.TB, h http.Handler) *Server {
 
 func (s *Server) start(addr string) {
 	s.t.Helper()
-	ln, err := net.Listen("tcp", addr)
+	// Kept first: then nobody gets the port while we stop, or start again.
+	at, release, err := faults.Hold(addr)
 	if err != nil {
 		s.t.Fatalf("modtest: %v", err)
 	}
-	s.Addr = ln.Addr().String()
+	ln, err := net.Listen("tcp", at)
+	if err != nil { // not every system lets us have it twice
+		release()
+		release = nil
+		ln, err = net.Listen("tcp", addr)
+	}
+	if err != nil {
+		s.t.Fatalf("modtest: %v", err)
+	}
+	s.Addr, s.release = ln.Addr().String(), release
+	s.t.Cleanup(s.free)
 	s.t.Cleanup(s.Stop)
 	s.serve(ln)
 }
 
 func (s *Server) serve(ln net.Listener) {
 	srv := &http.Server{
-		Handler:   http.HandlerFunc(s.serveHTTP),
 		TLSConfig: s.tls.Clone(),
 		ErrorLog:  log.New(io.Discard, "", 0),
 		Protocols: new(http.Protocols),
 	}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveHTTP(srv, w, r) })
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(s.tls != nil)
 	served := make(chan struct{})
@@ -116,10 +127,16 @@ func (s *Server) serve(ln net.Listener) {
 	}()
 }
 
-func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveHTTP(srv *http.Server, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	s.active++
+	stopped := s.srv != srv // and the request had been read, no more, as it was
+	if !stopped {
+		s.active++
+	}
 	s.mu.Unlock()
+	if stopped {
+		panic(http.ErrAbortHandler)
+	}
 	defer func() {
 		s.mu.Lock()
 		s.active--
@@ -146,12 +163,14 @@ func (s *Server) Stop() {
 	}
 	srv.Close()
 	<-served
-	if s.Addr != "" {
+	s.mu.Lock()
+	kept := s.release != nil
+	s.mu.Unlock()
+	if s.Addr != "" && !kept {
 		if _, release, err := faults.Hold(s.Addr); err == nil { // else somebody has it already
 			s.mu.Lock()
 			s.release = release
 			s.mu.Unlock()
-			s.t.Cleanup(s.free)
 		}
 	}
 	timeout := time.NewTimer(stopBudget)
@@ -172,7 +191,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// free gives the address of a stopped server free.
+// free gives the server's address free.
 func (s *Server) free() {
 	s.mu.Lock()
 	release := s.release
@@ -186,8 +205,11 @@ func (s *Server) free() {
 // Start serves again after Stop, at the same address.
 func (s *Server) Start() {
 	s.t.Helper()
-	s.free()
 	ln, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		s.free()
+		ln, err = net.Listen("tcp", s.Addr)
+	}
 	if err != nil {
 		s.t.Fatalf("modtest: start again: %v", err)
 	}
