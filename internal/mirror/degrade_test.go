@@ -87,42 +87,44 @@ func TestWithoutLookAheadNothingIsFetchedAhead(t *testing.T) {
 }
 
 func TestASourceIsTriedWithWhatWasUsedLast(t *testing.T) {
-	w := modtest.New(t)
-	w.AddTxtar(degradeWorld)
-	good := serve(t, w.Handler())
-	r := newRig(t, parts{sources: []upstream.Source{good}})
-	all := func(string) bool { return true }
-	if reqs := r.Samples(t.Context(), 3, all); len(reqs) != 0 {
-		t.Errorf("an empty store gives %v", reqs)
-	}
-	r.get(zipOf(switchA))
-	r.get(zipOf(switchB))
-	reqs := r.Samples(t.Context(), 3, all)
-	if want := []goproxy.Request{info(switchB), gomod(switchB), info(switchA), gomod(switchA), zipOf(switchA)}; !slices.Equal(reqs, want) {
-		t.Errorf("the samples are %v, want %v", reqs, want)
-	}
-	if reqs := r.Samples(t.Context(), 1, func(path string) bool { return path == switchA.Path }); !slices.Equal(reqs, []goproxy.Request{info(switchA), gomod(switchA), zipOf(switchA)}) {
-		t.Errorf("the samples of one module are %v", reqs)
-	}
-	// A process that has served nothing yet looks into the store.
-	again := newRig(t, parts{sources: []upstream.Source{good}, store: r.store})
-	if reqs := again.Samples(t.Context(), 3, all); len(reqs) != 5 {
-		t.Errorf("the store's samples are %v", reqs)
-	}
-	w.Forget()
-	other := modtest.New(t)
-	other.AddTxtar(strings.ReplaceAll(degradeWorld, "package b", "package b // other"))
-	link := upstream.Link{Source: serve(t, other.Handler())}
-	for _, req := range []goproxy.Request{info(switchB), gomod(switchB)} {
-		if tr := r.TryAt(t.Context(), link, nil, req); tr.Err != nil || tr.Source != link.Source.Name() {
-			t.Errorf("%v at another source: %+v", req, tr)
+	synctest.Test(t, func(t *testing.T) {
+		w := modtest.New(t)
+		w.AddTxtar(degradeWorld)
+		good := pipe(t, "good", w.Handler())
+		r := newRig(t, parts{sources: []upstream.Source{good}})
+		all := func(string) bool { return true }
+		if reqs := r.Samples(t.Context(), 3, all); len(reqs) != 0 {
+			t.Errorf("an empty store gives %v", reqs)
 		}
-	}
-	if tr := r.TryAt(t.Context(), link, nil, zipOf(switchB)); tr.Err == nil {
-		t.Error("another zip than the pinned one was taken")
-	}
-	wantAsked(t, w, "the usual source meanwhile")
-	if len(r.quarantined()) != 0 {
-		t.Error("a try left something in quarantine")
-	}
+		r.get(zipOf(switchA))
+		r.get(zipOf(switchB))
+		reqs := r.Samples(t.Context(), 3, all)
+		if want := []goproxy.Request{info(switchB), gomod(switchB), info(switchA), gomod(switchA), zipOf(switchA)}; !slices.Equal(reqs, want) {
+			t.Errorf("the samples are %v, want %v", reqs, want)
+		}
+		if reqs := r.Samples(t.Context(), 1, func(path string) bool { return path == switchA.Path }); !slices.Equal(reqs, []goproxy.Request{info(switchA), gomod(switchA), zipOf(switchA)}) {
+			t.Errorf("the samples of one module are %v", reqs)
+		}
+		// A process that has served nothing yet looks into the store.
+		again := newRig(t, parts{sources: []upstream.Source{good}, store: r.store})
+		if reqs := again.Samples(t.Context(), 3, all); len(reqs) != 5 {
+			t.Errorf("the store's samples are %v", reqs)
+		}
+		w.Forget()
+		other := modtest.New(t)
+		other.AddTxtar(strings.ReplaceAll(degradeWorld, "package b", "package b // other"))
+		link := upstream.Link{Source: pipe(t, "other", other.Handler())}
+		for _, req := range []goproxy.Request{info(switchB), gomod(switchB)} {
+			if tr := r.TryAt(t.Context(), link, nil, req); tr.Err != nil || tr.Source != link.Source.Name() {
+				t.Errorf("%v at another source: %+v", req, tr)
+			}
+		}
+		if tr := r.TryAt(t.Context(), link, nil, zipOf(switchB)); tr.Err == nil {
+			t.Error("another zip than the pinned one was taken")
+		}
+		wantAsked(t, w, "the usual source meanwhile")
+		if len(r.quarantined()) != 0 {
+			t.Error("a try left something in quarantine")
+		}
+	})
 }

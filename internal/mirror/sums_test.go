@@ -177,26 +177,28 @@ func TestADatabaseThatIsSwitchedOnWithdrawsWhatItDisagreesWith(t *testing.T) {
 // That it does not know a version proves nothing about the bytes: they are not
 // served as public ones, and stay for those who say that they are private.
 func TestADatabaseThatIsSwitchedOnTakesNoPinAwayThatItDoesNotKnow(t *testing.T) {
-	w := modtest.New(t)
-	m := w.Add("unknown.test/m", "v1.0.0", nil)
-	st := pinnedStore(t, w, m)
-	db := w.SumDB("sumdb.test")
-	db.Unknown(m, true)
-	p := parts{sources: []upstream.Source{serve(t, w.Handler())}, store: st, sums: sumsOf(t, db, nil)}
-	r := newRig(t, p)
-	for range 2 {
-		r.wantErr(gomod(m), "SL-SUM-004")
-		r.wantErr(zipOf(m), "SL-SUM-004")
-	}
-	r.Settle()
-	if q := r.quarantined(); len(q) > 0 {
-		t.Errorf("evidence: %+v", q)
-	}
-	p.private = func(string) bool { return true }
-	r = newRig(t, p)
-	if g := r.want(zipOf(m), w.Zip(m)); !g.res.Hit {
-		t.Errorf("%+v", g.res)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := modtest.New(t)
+		m := w.Add("unknown.test/m", "v1.0.0", nil)
+		st := pinnedStore(t, w, m)
+		db := w.SumDB("sumdb.test")
+		db.Unknown(m, true)
+		p := parts{sources: []upstream.Source{pipe(t, "s", w.Handler())}, store: st, sums: sumsOf(t, db, nil)}
+		r := newRig(t, p)
+		for range 2 {
+			r.wantErr(gomod(m), "SL-SUM-004")
+			r.wantErr(zipOf(m), "SL-SUM-004")
+		}
+		r.Settle()
+		if q := r.quarantined(); len(q) > 0 {
+			t.Errorf("evidence: %+v", q)
+		}
+		p.private = func(string) bool { return true }
+		r = newRig(t, p)
+		if g := r.want(zipOf(m), w.Zip(m)); !g.res.Hit {
+			t.Errorf("%+v", g.res)
+		}
+	})
 }
 
 func TestADatabaseThatCannotVouchDelaysABuildOnce(t *testing.T) {
