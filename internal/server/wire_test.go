@@ -70,9 +70,10 @@ func TestEachRequestOfAConnectionIsAnsweredInItsTurn(t *testing.T) {
 	defer r.client.CloseIdleConnections()
 	m := r.w.Add("turns.test/M", "v1.0.0", nil)
 	r.put(m)
+	start, missed := time.Now(), 0
 	r.get(at(m, ".mod")) // it is read into memory
 	for round := range 60 {
-		r.get(at(m, ".mod")) // memory keeps it for a few seconds
+		r.get(at(m, ".mod"))
 		all := r.turns(m, 12)
 		h.take(r)
 		c, err := net.Dial("tcp", addr)
@@ -107,9 +108,11 @@ func TestEachRequestOfAConnectionIsAnsweredInItsTurn(t *testing.T) {
 				io.WriteString(c, turn.request)
 				check(i)
 			}
-			if n := h.take(r); n != wanted {
+			n := h.take(r)
+			if n > wanted {
 				t.Errorf("round %d: %d answers from memory of %d", round, n, wanted)
 			}
+			missed += wanted - n
 		case 1: // all at once
 			go c.Write(sent.Bytes())
 			for i := range all {
@@ -128,6 +131,11 @@ func TestEachRequestOfAConnectionIsAnsweredInItsTurn(t *testing.T) {
 			}
 		}
 		c.Close()
+	}
+	// Memory keeps it for ten seconds, within which all this is done unless the machine is
+	// busy; who comes after that reads it anew, for the next ten.
+	if most := int(time.Since(start) / (10 * time.Second)); missed > most {
+		t.Errorf("%d answers were not from memory, of which %d had the time to be forgotten", missed, most)
 	}
 }
 
