@@ -405,10 +405,11 @@ func TestSSHIsTriedWithoutAskingAndToldApart(t *testing.T) {
 var lockedKey = "-----BEGIN OPENSSH PRIVATE KEY-----\n" + base64.StdEncoding.EncodeToString([]byte("openssh-key-v1\x00\x00\x00\x00\x0aaes256-ctr\x00\x00\x00\x06bcrypt")) + "\n-----END OPENSSH PRIVATE KEY-----\n"
 
 func TestAServerThatHangsCostsNoMoreThanItsTime(t *testing.T) {
+	t.Parallel()
 	c := newCorner(t)
 	c.dotGit()
 	c.repo.Break(modtest.GitHang)
-	c.answer = time.Second
+	c.answer = 10 * time.Second // and no less: what answers may take as long on a busy machine
 	if got, r := c.seen(); got != "repository incomplete" {
 		t.Errorf("it is %q, in\n%s", got, r.Text(TextOptions{All: true}))
 	}
