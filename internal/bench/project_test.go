@@ -54,10 +54,10 @@ func (s *scene) check(n int) Check {
 	c := Check{
 		Build: mustBuild(s.t, builtList, builtGraph), File: "go.mod", Public: true,
 		Around: "corp.example", Secret: func(path string) bool { return strings.HasPrefix(path, "corp.example/") },
-		Answer: 5 * time.Second, Progress: func(string) {},
+		Answer: time.Minute, Progress: func(string) {},
 	}
 	for i := range s.plan.Mirrors {
-		c.Mirrors = append(c.Mirrors, Asked{&s.plan.Mirrors[i], 10 * time.Second})
+		c.Mirrors = append(c.Mirrors, Asked{&s.plan.Mirrors[i], 5 * time.Minute})
 		if i < n {
 			c.Chain = append(c.Chain, Way{goenv.HTTP, i})
 		}
