@@ -192,9 +192,21 @@ func TestTheCommandLineIsChecked(t *testing.T) {
 	if err != nil || !o.full || !slices.Equal(o.only, []int{1, 5}) || o.rounds != 2 || o.line != "go run ./bench -full -only 1, 5 -rounds 2" {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"extra"}, {"-only", "12"}, {"-only", "x"}, {"-rounds", "-1"}, {"-nonsense"}} {
+	for _, args := range [][]string{{"extra"}, {"-only", "12"}, {"-only", "x"}, {"-rounds", "-1"}, {"-graphs", "nobody"}, {"-nonsense"}} {
 		if _, err := parse(args, none, io.Discard); err == nil {
 			t.Errorf("%q is taken", args)
+		}
+	}
+	for _, c := range []struct{ args, want string }{
+		{"", "caddy"}, {"-full", "syft traefik"}, {"-full -graphs caddy", "caddy"}, {"-graphs traefik,syft", "traefik syft"},
+	} {
+		o, err := parse(strings.Fields(c.args), none, io.Discard)
+		var names []string
+		for _, p := range o.graphs {
+			names = append(names, p.name)
+		}
+		if err != nil || strings.Join(names, " ") != c.want {
+			t.Errorf("%q takes the graphs %q, %v; want %s", c.args, names, err, c.want)
 		}
 	}
 }

@@ -102,11 +102,7 @@ func (b *bench) cold(ctx context.Context) error {
 	if !b.wants(4, 5, 6, 7) {
 		return nil
 	}
-	chosen := programs
-	if !b.full {
-		chosen = programs[:1]
-	}
-	for _, p := range chosen {
+	for _, p := range b.graphs {
 		if err := b.coldGraph(ctx, p); err != nil {
 			return err
 		}

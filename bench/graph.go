@@ -32,8 +32,32 @@ type program struct {
 }
 
 var programs = []program{
-	{"syft", module.Version{Path: "github.com/anchore/syft", Version: "v1.40.0"}},         // 324 modules, Apache-2.0
-	{"traefik", module.Version{Path: "github.com/traefik/traefik/v3", Version: "v3.6.0"}}, // 405 modules, MIT
+	{"caddy", module.Version{Path: "github.com/caddyserver/caddy/v2", Version: "v2.10.2"}}, // Apache-2.0
+	{"syft", module.Version{Path: "github.com/anchore/syft", Version: "v1.40.0"}},          // 324 modules, Apache-2.0
+	{"traefik", module.Version{Path: "github.com/traefik/traefik/v3", Version: "v3.6.0"}},  // 405 modules, MIT
+}
+
+// quickGraphs and fullGraphs are the programs whose graphs are taken unless some are
+// named. The bars of the cold lines are for the large ones.
+var (
+	quickGraphs = []string{"caddy"}
+	fullGraphs  = []string{"syft", "traefik"}
+)
+
+// graphsOf are the programs of the names.
+func graphsOf(names []string) (list []program, err error) {
+	var all []string
+	for _, p := range programs {
+		all = append(all, p.name)
+	}
+	for _, name := range names {
+		i := slices.Index(all, name)
+		if i < 0 {
+			return nil, fmt.Errorf("-graphs: there is no program %q here; there are %s", name, strings.Join(all, ", "))
+		}
+		list = append(list, programs[i])
+	}
+	return list, nil
 }
 
 // A graph is a program as it lies in the cache directory.

@@ -5,9 +5,10 @@
 // no work, GOPROXY=file://, the go command going to the source itself, and other
 // proxies if they are named.
 //
-//	go run ./bench                       quick, less than four minutes
-//	go run ./bench -full                 both graphs, more rounds, the large stores
+//	go run ./bench                       quick, less than four minutes, a small graph
+//	go run ./bench -full                 two large graphs, more rounds, the large stores
 //	go run ./bench -only 1,5             some lines
+//	go run ./bench -graphs syft          the graphs of some programs
 //	go run ./bench -full -o docs/speed.md -svg docs/speed.svg -readme README.md
 //
 // The lines have numbers, which stay. All contenders of a line take turns within
@@ -66,7 +67,8 @@ const lastLine = 11
 type options struct {
 	full     bool
 	only     []int // empty: all lines
-	rounds   int   // 0: as many as the mode has
+	graphs   []program
+	rounds   int // 0: as many as the mode has
 	sluice   string
 	args     []string // of every sluice
 	peers    []peer
@@ -120,8 +122,9 @@ func main() {
 func parse(args []string, getenv func(string) string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.BoolVar(&o.full, "full", false, "both graphs, more rounds, and what only large stores show; quick otherwise")
+	f.BoolVar(&o.full, "full", false, "two large graphs, more rounds, and what only large stores show; quick otherwise")
 	only := f.String("only", "", "only these `lines`, such as 1,5")
+	graphs := f.String("graphs", "", "the graphs of these `programs` in the cold lines: caddy (quick), syft and traefik (full)")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds of every line; 0 is as many as the mode has")
 	f.StringVar(&o.markdown, "o", "", "write the report as Markdown to this `file`")
 	f.StringVar(&o.svg, "svg", "", "write the plot to this `file`")
@@ -143,6 +146,17 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (o optio
 			return o, fmt.Errorf("-only %q: there is no line %q; they are numbered from 1 to %d", *only, field, lastLine)
 		}
 		o.only = append(o.only, n)
+	}
+	names := strings.FieldsFunc(*graphs, func(r rune) bool { return r == ',' || r == ' ' })
+	switch {
+	case len(names) > 0:
+	case o.full:
+		names = fullGraphs
+	default:
+		names = quickGraphs
+	}
+	if o.graphs, err = graphsOf(names); err != nil {
+		return o, err
 	}
 	o.args = strings.Fields(getenv("SLUICE_BENCH_ARGS"))
 	o.line = strings.TrimSpace("go run ./bench " + strings.Join(args, " "))

@@ -201,7 +201,7 @@ func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Re
 func (r *report) markdown(plot string) string {
 	var b strings.Builder
 	b.WriteString("# Speed\n\nThis page is written by a program, which measures all of it anew:\n\n    " + r.Command + "\n\n")
-	mode := "quick: few rounds, one graph"
+	mode := "quick: few rounds"
 	if r.Full {
 		mode = "full"
 	}
