@@ -554,8 +554,10 @@ func waited(begin time.Time, budget time.Duration) time.Duration {
 	switch d := time.Since(begin); {
 	case d >= budget:
 		return budget
-	case d < time.Second:
+	case d < 100*time.Millisecond:
 		return d.Round(time.Millisecond)
+	case d < time.Second:
+		return d.Round(10 * time.Millisecond) // a second less a little is a second
 	default:
 		return d.Round(100 * time.Millisecond)
 	}
