@@ -30,7 +30,7 @@ type build struct {
 	guesses map[string]string // what go.mod may name further, by path
 
 	told    []module.Version // whose .info was asked for after its .mod, in order
-	toldAt  map[module.Version]*toldModule
+	toldAt  map[module.Version]toldModule
 	infos   bool  // the .info of all roots were fetched ahead
 	zipped  int   // zips that were asked for
 	decided bool  // whether the zips of all that was told are fetched ahead
@@ -71,7 +71,7 @@ type want struct {
 // nothing as long as all was at hand, since then the rest is, too.
 func (b *build) saw(now time.Time, req goproxy.Request, data []byte, cold bool) []want {
 	if now.Sub(b.last) > buildIdle || req.Kind == goproxy.Mod && (b.infos || b.zipped > 0) {
-		*b = build{known: map[string]string{}, guesses: map[string]string{}, toldAt: map[module.Version]*toldModule{}}
+		b.begin()
 	}
 	b.last = now
 	b.cold = b.cold || cold
@@ -84,6 +84,34 @@ func (b *build) saw(now time.Time, req goproxy.Request, data []byte, cold bool) 
 		return b.zip(req.Module)
 	}
 	return nil
+}
+
+// begin forgets the build before. Clients that are no go commands, such as mirrors, ask
+// for a .mod after an .info all the time: what was small is used again.
+func (b *build) begin() {
+	*b = build{
+		known: emptied(b.known), guesses: emptied(b.guesses), toldAt: emptied(b.toldAt),
+		roots: shortened(b.roots), high: shortened(b.high), told: shortened(b.told),
+	}
+}
+
+// fewModules is how many modules a build may have had for its memory to be kept. A map
+// of no more is in one piece; a larger one stays large, and takes long to clear.
+const fewModules = 8
+
+func emptied[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil || len(m) > fewModules {
+		return map[K]V{}
+	}
+	clear(m)
+	return m
+}
+
+func shortened[E any](s []E) []E {
+	if cap(s) > fewModules {
+		return nil
+	}
+	return s[:0]
 }
 
 func (b *build) mod(m module.Version, data []byte) []want {
@@ -156,7 +184,7 @@ func (b *build) info(req goproxy.Request, cold bool) []want {
 		return []want{{req: req.With(goproxy.Mod), only: true}}
 	}
 	if _, ok := b.toldAt[m]; !ok {
-		b.toldAt[m] = &toldModule{at: len(b.told)}
+		b.toldAt[m] = toldModule{at: len(b.told)}
 		b.told = append(b.told, m)
 	}
 	if b.infos || !b.cold {
@@ -187,6 +215,7 @@ func (b *build) zip(m module.Version) []want {
 		}
 		b.unasked -= t.size
 		t.asked = true
+		b.toldAt[m] = t
 	}
 	b.zipped++
 	if b.decided {
@@ -211,8 +240,9 @@ func (b *build) zip(m module.Version) []want {
 
 // has takes note of a zip that was fetched ahead.
 func (b *build) has(m module.Version, size int64) {
-	if t := b.toldAt[m]; t != nil && !t.asked {
+	if t, told := b.toldAt[m]; told && !t.asked {
 		b.unasked += size - t.size
 		t.size = size
+		b.toldAt[m] = t
 	}
 }

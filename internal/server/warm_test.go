@@ -163,7 +163,11 @@ func (n *null) WriteHeader(int)             {}
 func warmRequest(t testing.TB, r *rig, h *hits) (http.ResponseWriter, *http.Request) {
 	m := r.w.Add("warm.test/m", "v1.0.0", nil)
 	r.put(m)
-	req := goproxy.Request{Kind: goproxy.Mod, Module: m}
+	return warm(t, r, h, goproxy.Request{Kind: goproxy.Mod, Module: m})
+}
+
+// warm asks for what is stored until it is answered from memory.
+func warm(t testing.TB, r *rig, h *hits, req goproxy.Request) (http.ResponseWriter, *http.Request) {
 	here, there := net.Pipe()
 	t.Cleanup(func() { here.Close(); there.Close() })
 	hr := httptest.NewRequest("GET", "/"+req.Path(), nil)
@@ -194,6 +198,39 @@ func TestAnAnswerFromMemoryAllocatesNextToNothing(t *testing.T) {
 	// The name of the request, and the slice that it stands in.
 	if n > 2 {
 		t.Errorf("%v allocations for an answer from memory", n)
+	}
+}
+
+// A mirror, or many go commands behind one address, ask for files in any order: what
+// look-ahead makes of that is no garbage either, which many connections at rest would
+// make dear.
+func TestAnswersInAnyOrderAllocateNextToNothing(t *testing.T) {
+	var h hits
+	r := newRig(t, parts{store: openDisk(t), config: func(c *server.Config) {
+		c.Watch = &h
+		c.Stall = 0
+		c.Requests = func(_ slog.Level, _ server.Line) {}
+	}})
+	w := &null{h: http.Header{}}
+	var reqs []*http.Request
+	for _, path := range []string{"warm.test/a", "warm.test/b"} {
+		m := r.w.Add(path, "v1.0.0", nil)
+		r.put(m)
+		for _, kind := range []goproxy.Kind{goproxy.Mod, goproxy.Info} {
+			_, req := warm(t, r, &h, goproxy.Request{Kind: kind, Module: m})
+			reqs = append(reqs, req)
+		}
+	}
+	n := testing.AllocsPerRun(1000, func() {
+		for _, req := range reqs {
+			r.server.ServeHTTP(w, req)
+		}
+	})
+	if h.take(r) < 1000*len(reqs) {
+		t.Fatal("they are not answered from memory")
+	}
+	if n > 2*float64(len(reqs)) {
+		t.Errorf("%v allocations for %d answers from memory", n, len(reqs))
 	}
 }
 
