@@ -363,6 +363,9 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	sent := false
 	for _, cmd := range ts.BackgroundCmds() {
 		if strings.Contains(strings.Join(cmd.Args, " "), args[1]) {
+			if args[0] == "STOP" { // else whoever waits for its end waits for ever
+				ts.Defer(func() { cmd.Process.Signal(syscall.SIGCONT) })
+			}
 			ts.Check(cmd.Process.Signal(sig))
 			sent = true
 		}

@@ -83,6 +83,8 @@ func TestAPlayHasTheFaultOnlyWhileItLasts(t *testing.T) {
 		if said := string(data); strings.Contains(said, "as it was told to") || said == "v1.0.0\n" {
 			t.Errorf("the port is still open: %s %q", resp.Status, said)
 		}
+	} else if os.IsTimeout(err) {
+		t.Errorf("the port is still open, and nobody is there: %v", err)
 	}
 	if r, err = drill.Play(t.Context(), plan(t, "none", 0, w.Handler()), drill.Healthy, ask(list)); err != nil || !r.Worked || len(r.Met) != 0 {
 		t.Errorf("without a fault: %+v, %v", r, err)

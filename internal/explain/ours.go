@@ -214,32 +214,36 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 			f = f.With(finding.StandInDir, m[1][:max(1, strings.LastIndexByte(m[1], '/'))])
 		}
 	}
-	if r.ownHost() {
+	switch own, perhaps := r.ownHost(); {
+	case own:
 		f = finding.NoMirror(f)
+	case perhaps && (f.Code == finding.SourceConnectTimeout || f.Code == finding.SourceRefused):
+		f.Mend = "if it is a host of your own network, join that, such as by its VPN; if not, something answers for its name, and a mirror is reached past it"
 	}
 	return f
 }
 
 // ownHost reports whether the failure is about a host of somebody's own network that
-// has the module itself, by its name or by the address it led to.
-func (r Result) ownHost() bool {
+// has the module itself, by its name; perhaps, if only the address it led to is of such
+// a network: a portal or a filter gives one for public names, too.
+func (r Result) ownHost() (own, perhaps bool) {
 	host, _, _ := strings.Cut(lower(r.Host), ":")
 	if first, _, _ := strings.Cut(lower(r.Module), "/"); host == "" || first != host {
-		return false
+		return false, false
 	}
 	if finding.OwnNetwork(host) {
-		return true
+		return true, true
 	}
-	m := dialled.FindStringSubmatch(r.Line)
+	m := dialedAt.FindStringSubmatch(r.Line)
 	if m == nil {
-		return false
+		return false, false
 	}
 	ip, err := netip.ParseAddr(m[1])
-	return err == nil && ip.IsPrivate()
+	return false, err == nil && ip.IsPrivate()
 }
 
-// dialled is the address that somebody connected to.
-var dialled = regexp.MustCompile(`dial tcp \[?([0-9A-Fa-f.:]+)\]?:[0-9]+:`)
+// dialedAt is the address that somebody connected to.
+var dialedAt = regexp.MustCompile(`dial tcp \[?([0-9A-Fa-f.:]+)\]?:[0-9]+:`)
 
 // twoSpellings is a package that is imported in two spellings, in the first of them.
 var twoSpellings = regexp.MustCompile(`import collision: "([^"\s]+)" and "`)

@@ -178,11 +178,12 @@ func TestNoMirrorIsNamedForAHostOfOnesOwnNetwork(t *testing.T) {
 		return fmt.Sprintf("go: %s/team/lib@v1.2.0: unrecognized import path %[2]q: https fetch: Get \"https://%[1]s/team/lib?go-get=1\": %[3]s", host, host+"/team/lib", why)
 	}
 	for log, mirror := range map[string]bool{
-		goGet("git.corp.example", "dial tcp 10.0.0.5:443: i/o timeout"):                  false,
-		goGet("git.corp.example", "dial tcp [fd00::5]:443: connect: connection refused"): false,
-		goGet("git.acme.corp", "dial tcp: lookup git.acme.corp: no such host"):           false,
-		goGet("git.example.com", "dial tcp 192.0.2.5:443: i/o timeout"):                  true,
-		goGet("git.example.com", "dial tcp: lookup git.example.com: no such host"):       true,
+		goGet("git.acme.corp", "dial tcp 10.0.0.5:443: i/o timeout"):                  false,
+		goGet("git.acme.corp", "dial tcp [fd00::5]:443: connect: connection refused"): false,
+		goGet("git.acme.corp", "dial tcp: lookup git.acme.corp: no such host"):        false,
+		goGet("git.acme.corp", "unexpected EOF"):                                      false,
+		goGet("git.example.com", "dial tcp 192.0.2.5:443: i/o timeout"):               true,
+		goGet("git.example.com", "dial tcp: lookup git.example.com: no such host"):    true,
 		// A company's proxy is not the only one that has a public module.
 		`go: example.com/lib@v1.2.0: Get "https://proxy.acme.corp/example.com/lib/@v/v1.2.0.info": dial tcp 10.0.0.5:443: i/o timeout`: true,
 	} {
@@ -200,6 +201,13 @@ func TestNoMirrorIsNamedForAHostOfOnesOwnNetwork(t *testing.T) {
 			if !mirror && !strings.Contains(f.Mend, "no mirror has") {
 				t.Errorf("%s: %s: %q", log, r.Code, f.Mend)
 			}
+		}
+	}
+	// A private address alone may be a portal's or a filter's: both are said.
+	for _, host := range []string{"go.uber.org", "git.example.com"} {
+		f := Text(goGet(host, "dial tcp 192.168.1.1:443: connect: connection refused")).In(finding.Terminal)
+		if !slices.Contains(f.Fix, finding.TakeBest) || !strings.Contains(f.Mend, "VPN") || !strings.Contains(f.Mend, "a mirror is reached") {
+			t.Errorf("%s at a private address: %q, %q", host, f.Mend, f.Fix)
 		}
 	}
 }

@@ -31,9 +31,14 @@ func TestNobodyGetsThePortOfAFrontThatRefuses(t *testing.T) {
 			if !errors.Is(err, syscall.EADDRINUSE) {
 				t.Fatal(err)
 			}
-			if _, err := net.Dial("tcp", f.addr.String()); errors.Is(err, syscall.ECONNREFUSED) {
+			c, err := net.Dial("tcp", f.addr.String())
+			if errors.Is(err, syscall.ECONNREFUSED) {
 				break
 			}
+			if err == nil {
+				c.Close()
+			}
+			time.Sleep(time.Millisecond)
 			if time.Now().After(end) {
 				t.Fatal("connections are still taken")
 			}

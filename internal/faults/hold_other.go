@@ -2,5 +2,5 @@
 
 package faults
 
-// Hold takes no address here: another program may get the port.
+// Hold takes nothing here; hold_unix.go has what it does elsewhere.
 func Hold(addr string) (at string, release func(), err error) { return addr, func() {}, nil }

@@ -8,9 +8,11 @@ import (
 )
 
 // Hold takes the address of a port, port 0 for any free one, without listening there:
-// dials are refused, and nobody else gets the port. at is what it took; on Linux its
-// holder may listen there all the same. release gives it free. The error says that
-// somebody has it already, or that addr is no address and port.
+// dials are refused, and nobody who asks for any free port gets this one, nor does a
+// connection that goes out. at is what it took. On Linux whoever asks for this very port
+// and sets SO_REUSEADDR, as net.Listen does, may listen there all the same. release gives
+// it free. The error says that somebody has it already, or that addr is no address and
+// port. On systems that are no Unix it takes nothing, and at is addr.
 func Hold(addr string) (at string, release func(), err error) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {

@@ -103,8 +103,8 @@ const (
 const OtherTemp = "mkdir -p ~/.cache/tmp && export TMPDIR=~/.cache/tmp"
 
 // OwnNetwork reports whether host is a name such as only a network of one's own gives:
-// one without a dot, or below a domain that the public has not (RFC 6762, RFC 8375,
-// and those that ICANN holds back). Addresses are not names.
+// one without a dot, or below a domain that the public has not (RFC 6761, RFC 6762,
+// RFC 8375, and some that ICANN holds back). Addresses are not names.
 func OwnNetwork(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return !strings.Contains(host, ".") && !strings.Contains(host, ":") || slices.ContainsFunc(ownDomains, func(end string) bool { return strings.HasSuffix(host, end) })
@@ -130,8 +130,10 @@ func NoMirror(f Finding) Finding {
 		f.Mend = "run the command again through Sluice, which goes on where it broke off" + alone
 	case SourceTLSExpired:
 		f.Mend = "set the clock, or tell the operator" + alone
-	default:
+	case SourceServerError, SourceSilent, SourceStalled:
 		f.Mend = "try again later, or tell the operator" + alone
+	default:
+		f.Mend = "see what answers there, or tell the operator" + alone
 	}
 	return f
 }

@@ -541,7 +541,12 @@ func (w *work) fetchSmall(kind goproxy.Kind) error {
 	}
 	name := st.path(kind.String())
 	if kind == goproxy.Info {
-		_, err = goproxy.ParseInfo(data, st.m)
+		// As the go command would have written it.
+		if data, err = keptInfo(data, st.m); err == nil {
+			if tmp, _, err = w.tmp(bytes.NewReader(data), true); err == nil {
+				defer os.Remove(tmp)
+			}
+		}
 	} else if err = goproxy.CheckMod(data); err == nil {
 		old, _ := readSmall(name, kind.Limit())
 		h1 := modHash(data)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,6 +101,13 @@ func (s *scene) Fetch(_ context.Context, req goproxy.Request) (*File, error) {
 		return &File{Body: f, Vouched: true}, err
 	}
 	data := map[goproxy.Kind]func(module.Version) []byte{goproxy.Info: s.world.Info, goproxy.Mod: s.world.Mod, goproxy.Zip: s.world.Zip}[req.Kind](req.Module)
+	if req.Kind == goproxy.Info { // which no two proxies write alike
+		var spaced bytes.Buffer
+		if err := json.Indent(&spaced, data, "", "  "); err != nil {
+			return nil, err
+		}
+		data = spaced.Bytes()
+	}
 	return &File{Body: io.NopCloser(bytes.NewReader(data)), Vouched: true}, nil
 }
 

@@ -98,7 +98,7 @@ func (s *Server) start(addr string) {
 	if err != nil {
 		s.t.Fatalf("modtest: %v", err)
 	}
-	s.Addr, s.release = ln.Addr().String(), release
+	s.Addr, s.release = ln.Addr().String(), release // nobody else has s yet
 	s.t.Cleanup(s.free)
 	s.t.Cleanup(s.Stop)
 	s.serve(ln)

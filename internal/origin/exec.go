@@ -52,7 +52,7 @@ func (c *command) run(ctx context.Context) (stdout, stderr []byte, err error) {
 	g := newGroup(cmd)
 	defer g.close()
 	if err := g.start(); err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = context.Cause(ctx) // it ended before there was a process
 		}
 		return nil, nil, err

@@ -187,6 +187,11 @@ func TestAStoreThatIsJustFullEvictsNothing(t *testing.T) {
 			d.Run(over) // looks once
 		}
 	})
+	end := sync.OnceFunc(func() {
+		stop.Store(true)
+		wg.Wait()
+	})
+	defer end()
 	mustPut(t, d, modPath, "v1.0.0")
 	for range 20 {
 		mustPut(t, d, modPath, "v1.1.0")
@@ -196,8 +201,7 @@ func TestAStoreThatIsJustFullEvictsNothing(t *testing.T) {
 			}
 		}
 	}
-	stop.Store(true)
-	wg.Wait()
+	end()
 	if u := d.Usage(); u.Evicted > 0 {
 		t.Errorf("%d versions were evicted from a store that was never too full", u.Evicted)
 	}
@@ -302,6 +306,7 @@ func TestTheQuotaHoldsAmongManyWhoCommitAtOnce(t *testing.T) {
 	const quota = 20 * 3 * small
 	d := openDisk(t, dir, store.Options{Quota: quota})
 	var wg sync.WaitGroup
+	var refused atomic.Int64
 	for g := range 4 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 1))
@@ -310,6 +315,8 @@ func TestTheQuotaHoldsAmongManyWhoCommitAtOnce(t *testing.T) {
 				// Whoever has had no turn for long may have its first files evicted.
 				if err != nil && !strings.Contains(err.Error(), "perhaps evicted") {
 					t.Error(err)
+				} else if err != nil {
+					refused.Add(1)
 				}
 				if u := d.Usage(); u.Bytes > quota {
 					t.Errorf("%d bytes are stored of a quota of %d", u.Bytes, quota)
@@ -318,6 +325,9 @@ func TestTheQuotaHoldsAmongManyWhoCommitAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if n := refused.Load(); n > 4*60/2 {
+		t.Errorf("%d of %d versions were evicted before they were whole", n, 4*60)
+	}
 	isAccounted(t, d, dir)
 	if u := d.Usage(); u.Evicted == 0 || u.Bytes < quota/2 {
 		t.Errorf("usage %+v; want a store that is nearly full", u)

@@ -533,7 +533,7 @@ func (b *body) read(p []byte) (int, error) {
 	if b.spent += time.Since(start); b.spent > b.budget {
 		if b.got < minProgress && err == nil {
 			b.cancel(ErrStalled)
-			return n, b.fail("only %d bytes of the answer came in %v: %w", b.got, b.spent.Round(time.Millisecond), ErrStalled)
+			return n, b.fail("only %d bytes of the answer came in %v: %w", b.got, twoDigits(b.spent), ErrStalled)
 		}
 		b.spent, b.got = 0, 0
 	}
@@ -551,16 +551,23 @@ func (b *body) read(p []byte) (int, error) {
 // waited is how long was waited since begin, for people: whoever asks may have had less
 // time than budget.
 func waited(begin time.Time, budget time.Duration) time.Duration {
-	switch d := time.Since(begin); {
-	case d >= budget:
-		return budget
+	if d := time.Since(begin); d < budget {
+		return twoDigits(d)
+	}
+	return budget
+}
+
+// twoDigits is d in as many digits as people care for: a second less a little is a second.
+func twoDigits(d time.Duration) time.Duration {
+	switch {
 	case d < 100*time.Millisecond:
 		return d.Round(time.Millisecond)
 	case d < time.Second:
-		return d.Round(10 * time.Millisecond) // a second less a little is a second
-	default:
+		return d.Round(10 * time.Millisecond)
+	case d < 10*time.Second:
 		return d.Round(100 * time.Millisecond)
 	}
+	return d.Round(time.Second)
 }
 
 func (b *body) fail(format string, args ...any) error {
