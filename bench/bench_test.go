@@ -28,12 +28,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if spec := os.Getenv(noLogicVar); spec != "" {
-		fmt.Fprintln(os.Stderr, serveNoLogic(spec))
-		os.Exit(1)
-	}
-	if spec := os.Getenv(reverseVar); spec != "" {
-		fmt.Fprintln(os.Stderr, serveReverse(spec))
+	if played, err := play(os.Getenv); played {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())

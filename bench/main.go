@@ -80,19 +80,9 @@ type options struct {
 }
 
 func main() {
-	if spec := os.Getenv(noLogicVar); spec != "" {
-		if err := serveNoLogic(spec); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
-	}
-	if spec := os.Getenv(reverseVar); spec != "" {
-		if err := serveReverse(spec); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
+	if played, err := play(os.Getenv); played {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
 	}
 	o, err := parse(os.Args[1:], os.Getenv, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {

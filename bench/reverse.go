@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -28,25 +27,16 @@ func (l *lab) startReverse(ctx context.Context, sourceURL string, hash bool) (*p
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	name, further := "reverse", ""
 	if hash {
 		name, further = "hashing", "hash"
 	}
-	env := append(os.Environ(), reverseVar+"="+strings.Join([]string{addr, sourceURL, further}, "|"), "TMPDIR="+l.dir)
-	return l.start(ctx, name, "http://"+addr, "/", []string{self}, env)
+	return l.startRole(ctx, name, reverseVar, "/", addr, sourceURL, further)
 }
 
-// serveReverse is that proxy. It returns when it cannot go on.
-func serveReverse(spec string) error {
-	f := strings.Split(spec, "|")
-	if len(f) != 3 {
-		return fmt.Errorf("%s is set by the harness only; unset it", reverseVar)
-	}
-	source, err := url.Parse(f[1])
+// serveReverse is that proxy.
+func serveReverse(addr, sourceURL, further string) error {
+	source, err := url.Parse(sourceURL)
 	if err != nil {
 		return err
 	}
@@ -55,7 +45,7 @@ func serveReverse(spec string) error {
 		// As many connections as there are workers of the go command stay open.
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 	}
-	if f[2] != "" {
+	if further != "" {
 		p.ModifyResponse = func(resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK || !strings.HasSuffix(resp.Request.URL.Path, ".zip") {
 				return nil
@@ -68,7 +58,7 @@ func serveReverse(spec string) error {
 			return nil
 		}
 	}
-	return http.ListenAndServe(f[0], p)
+	return http.ListenAndServe(addr, p)
 }
 
 // hashed is the body of a zip, whose last block comes when its hash has been taken.

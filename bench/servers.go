@@ -95,32 +95,54 @@ func (l *lab) startNoLogic(ctx context.Context, root string, paths []string) (*p
 	if err := os.WriteFile(list, []byte(strings.Join(paths, "\n")), 0o644); err != nil {
 		return nil, err
 	}
+	return l.startRole(ctx, "nologic", noLogicVar, paths[0], addr, root, list)
+}
+
+// roles are what this program is when a variable is set: each takes what startRole was
+// given, and returns when it cannot go on.
+var roles = map[string]func(addr, where, further string) error{noLogicVar: serveNoLogic, reverseVar: serveReverse}
+
+// startRole starts this program in a role, at addr; it answers at path.
+func (l *lab) startRole(ctx context.Context, name, variable, path, addr, where, further string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	env := append(os.Environ(), noLogicVar+"="+strings.Join([]string{addr, root, list}, "|"))
-	return l.start(ctx, "nologic", "http://"+addr, paths[0], []string{self}, env)
+	env := append(os.Environ(), variable+"="+strings.Join([]string{addr, where, further}, "|"), "TMPDIR="+l.dir)
+	return l.start(ctx, name, "http://"+addr, path, []string{self}, env)
 }
 
-// serveNoLogic is that server. It returns when it cannot go on.
-func serveNoLogic(spec string) error {
-	f := strings.Split(spec, "|")
-	if len(f) != 3 {
-		return fmt.Errorf("%s is set by the harness only; unset it", noLogicVar)
+// play plays the role that the environment names, until that cannot go on. Without one
+// it reports false at once.
+func play(getenv func(string) string) (played bool, err error) {
+	for _, variable := range sortedKeys(roles) {
+		spec := getenv(variable)
+		if spec == "" {
+			continue
+		}
+		f := strings.Split(spec, "|")
+		if len(f) != 3 {
+			return true, fmt.Errorf("%s is set by the harness only; unset it", variable)
+		}
+		return true, roles[variable](f[0], f[1], f[2])
 	}
-	list, err := os.ReadFile(f[2])
+	return false, nil
+}
+
+// serveNoLogic is that server.
+func serveNoLogic(addr, root, paths string) error {
+	list, err := os.ReadFile(paths)
 	if err != nil {
 		return err
 	}
 	files := map[string][]byte{}
 	for p := range strings.Lines(string(list)) {
 		p = strings.TrimSpace(p)
-		if files[p], err = os.ReadFile(filepath.Join(f[1], filepath.FromSlash(p))); err != nil {
+		if files[p], err = os.ReadFile(filepath.Join(root, filepath.FromSlash(p))); err != nil {
 			return err
 		}
 	}
-	return http.ListenAndServe(f[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, ok := files[r.URL.Path]
 		if !ok {
 			http.NotFound(w, r)

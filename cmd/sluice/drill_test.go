@@ -61,13 +61,7 @@ func drilled(i faults.Info) string {
 
 // drillAll drills each fault before the first of two sources.
 func drillAll(t *testing.T) string {
-	w := modtest.New(t)
-	world, err := os.ReadFile("testdata/world.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, modules, _ := strings.Cut(string(world), "\n\n")
-	w.AddTxtar(modules)
+	w := scriptWorld(t)
 	for _, m := range []string{"example.com/Upper@v0.2.0", "example.com/dep@v1.1.0"} { // for faults that need another version
 		path, version, _ := strings.Cut(m, "@")
 		w.Add(path, version, modtest.Files{"other.go": "package other\n"})

@@ -59,13 +59,7 @@ func TestTheIncidentInTheDocsIsARecordAndItsPage(t *testing.T) {
 // Two things are broken at once: the first source answers 503, and a zip in the module
 // cache is damaged.
 func TestBothThingsThatAreBrokenAreOnRecordWhenTheBuildWorksAgain(t *testing.T) {
-	world := modtest.New(t)
-	data, err := os.ReadFile("testdata/world.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, modules, _ := strings.Cut(string(data), "\n\n")
-	world.AddTxtar(modules)
+	world := scriptWorld(t)
 	db := world.SumDB("sum.golang.org")
 	world.Mount(db)
 	well := modtest.Serve(t, world.Handler())
@@ -137,13 +131,7 @@ func (l *listener) Write(p []byte) (int, error) {
 // A source that passes the checks, and then fails. Behind a bar the go command would have
 // gone on by itself, but for bytes that are not those of go.sum.
 func TestACommandWorksAgainOnlyWhereItWouldHaveFailedWithoutHelp(t *testing.T) {
-	world := modtest.New(t)
-	data, err := os.ReadFile("testdata/world.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, modules, _ := strings.Cut(string(data), "\n\n")
-	world.AddTxtar(modules)
+	world := scriptWorld(t)
 	db := world.SumDB("sum.golang.org")
 	world.Mount(db)
 	well := modtest.Serve(t, world.Handler())

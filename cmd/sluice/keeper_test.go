@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,17 +31,29 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-func TestASlowReaderGetsAllThatTheCommandWrote(t *testing.T) {
-	var k keeper
-	slow := &slowWriter{begun: make(chan struct{})}
-	w, tp, err := k.tap(slow)
+// tapped is a tap of k that leads to a writer, and all that has been written into it: the
+// beginning, of which the writer has said by begun that it is there, and the rest.
+func tapped(t *testing.T, k *keeper, to io.Writer, begun <-chan struct{}) (w *os.File, tp *tap, all string) {
+	t.Helper()
+	w, tp, err := k.tap(to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := strings.Repeat("a line of output\n", 2500) // less than a pipe holds, more than one read
+	all = strings.Repeat("a line of output\n", 3500) // less than a pipe holds, more than one read
 	w.WriteString(all[:100])
-	<-slow.begun
-	w.WriteString(all[100:])
+	<-begun
+	// Some systems give a pipe less room when they are short of it; some know no deadline.
+	w.SetWriteDeadline(time.Now().Add(time.Minute))
+	if _, err := w.WriteString(all[100:]); err != nil {
+		t.Fatal(err)
+	}
+	return w, tp, all
+}
+
+func TestASlowReaderGetsAllThatTheCommandWrote(t *testing.T) {
+	var k keeper
+	slow := &slowWriter{begun: make(chan struct{})}
+	_, tp, all := tapped(t, &k, slow, slow.begun)
 	tp.end()
 	if slow.String() != all {
 		t.Errorf("%d of %d bytes came through", slow.Len(), len(all))
@@ -71,26 +85,14 @@ func TestWhatACommandWroteIsReadAlsoWhenTimeIsOver(t *testing.T) {
 	}
 	var k keeper
 	held := &heldWriter{begun: make(chan struct{}), goOn: make(chan struct{})}
-	w, tp, err := k.tap(held)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := strings.Repeat("a line of output\n", 3500) // less than a pipe holds, more than one read
-	w.WriteString(all[:100])
-	<-held.begun
-	// Some systems give a pipe less room when they are short of it.
-	if err := w.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.WriteString(all[100:]); err != nil {
-		close(held.goOn)
-		t.Fatal(err)
-	}
+	goOn := sync.OnceFunc(func() { close(held.goOn) })
+	defer goOn()
+	w, tp, all := tapped(t, &k, held, held.begun)
 	w.Close()
 	if err := tp.r.SetReadDeadline(time.Now().Add(-tapGrace)); err != nil {
 		t.Fatal(err)
 	}
-	close(held.goOn)
+	goOn()
 	<-tp.done
 	if held.String() != all {
 		t.Errorf("%d of %d bytes came through", held.Len(), len(all))

@@ -156,13 +156,7 @@ func setUp(env *testscript.Env) error {
 	if !ok {
 		return errors.New("scripts are run by TestScripts")
 	}
-	s := &scene{t: t, world: modtest.New(t)}
-	data, err := os.ReadFile("testdata/world.txtar")
-	if err != nil {
-		return err
-	}
-	_, modules, _ := strings.Cut(string(data), "\n\n") // the text above is for readers
-	s.world.AddTxtar(modules)
+	s := &scene{t: t, world: scriptWorld(t)}
 	// Who goes past Sluice to the database itself finds nothing there, and asks no
 	// name server.
 	s.db = s.world.SumDB("127.0.0.1")
@@ -255,6 +249,19 @@ func cmdApp(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o777))
 	ts.Check(writeApp(s.world, dir))
+}
+
+// scriptWorld has the modules of the scripts.
+func scriptWorld(t testing.TB) *modtest.World {
+	t.Helper()
+	data, err := os.ReadFile("testdata/world.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := modtest.New(t)
+	_, modules, _ := strings.Cut(string(data), "\n\n") // the text above is for readers
+	w.AddTxtar(modules)
+	return w
 }
 
 // writeApp writes the program of app into a directory that is there.
