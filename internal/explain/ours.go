@@ -173,6 +173,11 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 			f.Why = "In a module a package is not imported by ./ or ../ but by the path of its module and its directory."
 			f.Mend, f.Fix = "put the path of your module, which this prints, in place of the dots", []string{"go list -m"}
 		}
+		if strings.Contains(lower(r.Line), "is not a main package") {
+			f.Title = "the package is a library, and no program"
+			f.Why = "It is there, but only a package main can be installed or run."
+			f.Mend = "name the package of a command; see which packages the module has"
+		}
 		if notInStd.MatchString(r.Line) {
 			f.Why = "Its path begins with no host name, so the go command looks for it in the standard library, and nowhere else."
 			f.Mend, f.Fix = "a package of your own is imported by the path of your module, which this prints, and its directory", []string{"go list -m"}

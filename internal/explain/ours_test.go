@@ -171,6 +171,13 @@ func TestAnExecutableSaysNothing(t *testing.T) {
 	}
 }
 
+func TestALibraryIsNotSaidToBeMissing(t *testing.T) {
+	f := Text("package github.com/acme/lib is not a main package").In(finding.Terminal)
+	if f.Code != finding.PackageNotFound || !strings.Contains(f.Title, "library") || strings.Contains(f.Why, "not the package in it") || !slices.Contains(f.Fix, "go list github.com/acme/lib/...") {
+		t.Errorf("%s: %q, %q, %q, %q", f.Code, f.Title, f.Why, f.Mend, f.Fix)
+	}
+}
+
 // Who is told to take a mirror for what only a company's own host has is sent away
 // with nothing, and tells the mirror what the company calls its modules.
 func TestNoMirrorIsNamedForAHostOfOnesOwnNetwork(t *testing.T) {
