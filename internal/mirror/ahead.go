@@ -47,7 +47,7 @@ func (m *Mirror) Client(addr string) *Client {
 	if c, ok := m.clients.GetIfPresent(addr); ok {
 		return c
 	}
-	c, _ := m.clients.SetIfAbsent(addr, &Client{m: m})
+	c, _ := m.clients.SetIfAbsent(addr, &Client{m: m, build: build{below: m.expanded.Has}})
 	return c
 }
 

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/mod/module"
@@ -18,14 +19,20 @@ import (
 // pruned graphs (before go 1.17). To list or download all modules it then asks for
 // the .info of each, in the order of go.mod, and to download them, in the same
 // order for the .zip. A build asks for the .zip of what is imported, and for no
-// .info.
+// .info. Where go.mod replaces a module with a version of another, that is asked for in
+// its place, and so out of the order.
 type build struct {
 	last  time.Time // of its requests
 	cold  bool      // something of it was not at hand
 	known map[string]string
 	roots []module.Version // what go.mod names, as far as can be told
-	high  []string         // the highest path of roots so far, for each of them
+	past  string           // the path that the client is past in go.mod
+	stray int              // how many of roots came out of their order
 	whole bool             // roots are complete
+
+	// below reports whether a module version is known to be required below one without
+	// a pruned graph. Of a nil func nothing is.
+	below func(module.Version) bool
 
 	guesses map[string]string // what go.mod may name further, by path
 
@@ -53,6 +60,9 @@ const (
 	// everything: they must be among the firstTold whose .info was asked for.
 	firstZips = 3
 	firstTold = 16
+	// strays is how many of go.mod's modules are replaced by another, at most: one in so
+	// many. Where more are out of order, nobody reads a go.mod there.
+	strays = 4
 	// maxBuild bounds the module versions that are remembered of one build.
 	maxBuild = 8192
 )
@@ -91,7 +101,7 @@ func (b *build) saw(now time.Time, req goproxy.Request, data []byte, cold bool) 
 func (b *build) begin() {
 	*b = build{
 		known: emptied(b.known), guesses: emptied(b.guesses), toldAt: emptied(b.toldAt),
-		roots: shortened(b.roots), high: shortened(b.high), told: shortened(b.told),
+		roots: shortened(b.roots), told: shortened(b.told), below: b.below,
 	}
 }
 
@@ -122,24 +132,44 @@ func (b *build) mod(m module.Version, data []byte) []want {
 	if !known || semver.Compare(v, m.Version) < 0 {
 		b.known[m.Path] = m.Version
 	}
-	// go.mod names a path once, and in order.
-	root := !b.whole && !known
-	if n := len(b.roots); root && n > reorder && m.Path < b.high[n-1-reorder] {
-		root = false
+	root := !b.whole && !known // go.mod names a path once
+	if root && m.Path < b.past {
+		b.stray++
+		root = b.below != nil && !b.below(m) && strays*b.stray <= len(b.roots)
 	}
 	b.whole = !root
 	if root {
-		b.roots = append(b.roots, m)
-		high := m.Path
-		if n := len(b.high); n > 0 {
-			high = max(high, b.high[n-1])
-		}
-		b.high = append(b.high, high)
+		b.name(m)
 	}
 	if !b.cold || data == nil {
 		return nil
 	}
 	return []want{{req: goproxy.Request{Kind: goproxy.Mod, Module: m}, root: root, data: data}}
+}
+
+// name takes note of what go.mod names. The client is past a path if it has asked for
+// others behind it since: for enough of them that they are no replacements.
+func (b *build) name(m module.Version) {
+	b.roots = append(b.roots, m)
+	n := len(b.roots) - 1 - reorder
+	if n < 0 {
+		return
+	}
+	path, behind := b.roots[n].Path, 0
+	for _, r := range b.roots[n+1:] {
+		if r.Path > path {
+			behind++
+		}
+	}
+	if behind <= reorder/strays { // it may be a replacement itself, with a path from further on
+		var since [reorder]string
+		for i, r := range b.roots[n+1:] {
+			since[i] = r.Path
+		}
+		slices.Sort(since[:])
+		path = min(path, since[reorder-1-reorder/strays])
+	}
+	b.past = max(b.past, path)
 }
 
 // names returns those of reqs, the requirements of what go.mod names or may name,
@@ -149,13 +179,9 @@ func (b *build) names(reqs []module.Version) []module.Version {
 	if b.whole {
 		return nil
 	}
-	past := ""
-	if n := len(b.high); n > reorder {
-		past = b.high[n-1-reorder]
-	}
 	var names []module.Version
 	for _, r := range reqs {
-		if _, known := b.known[r.Path]; known || r.Path <= past || len(b.guesses) >= maxBuild {
+		if _, known := b.known[r.Path]; known || r.Path <= b.past || len(b.guesses) >= maxBuild {
 			continue
 		}
 		if v, ok := b.guesses[r.Path]; ok && semver.Compare(v, r.Version) >= 0 {

@@ -86,6 +86,49 @@ func TestADownloadOfAllIsKnownByItsOrder(t *testing.T) {
 	}
 }
 
+// Where go.mod replaces modules, what replaces them is asked for in their places.
+func TestReplacementsDoNotEndWhatGoModNames(t *testing.T) {
+	below := module.Version{Path: "b.test/below", Version: "v1.0.0"}
+	c := tracer{now: time.Now(), b: build{below: func(m module.Version) bool { return m == below }}}
+	const n = 4 * reorder
+	replaced := map[int]string{
+		reorder + 1: "z.test/a", reorder + 3: "z.test/b", 2*reorder + 1: "z.test/c", // from further on, some within one another's window
+		2*reorder + 5: "a.test/fork", 3 * reorder: "a.test/other",
+	}
+	var want []string
+	for i := range n {
+		path := fmt.Sprintf("m.test/m%03d", i^1)
+		if fork, ok := replaced[i]; ok {
+			path = fork
+		}
+		c.ask(goproxy.Mod, path, "v1.0.0", true)
+		want = append(want, path+"/@v/v1.0.0.info")
+		// It is known where the client is: one module astray does not move it.
+		next := module.Version{Path: fmt.Sprintf("m.test/m%03da", i), Version: "v1.0.0"}
+		if got := c.b.names([]module.Version{{Path: "a.test/past", Version: "v1.0.0"}, next}); i > 3*reorder+reorder/2 && i < n-reorder && len(got) != 1 {
+			t.Fatalf("at %d it guesses %v", i, got)
+		}
+	}
+	c.ask(goproxy.Mod, below.Path, below.Version, true) // and this ends it
+	c.ask(goproxy.Mod, "y.test/further", "v1.0.0", true)
+	c.take()
+	c.ask(goproxy.Info, "m.test/m000", "v1.0.0", true)
+	if got := c.take(); !slices.Equal(got, want) {
+		t.Errorf("after the first .info it wants %d files, want %d; it ends with %q", len(got), len(want), got[max(0, len(got)-3):])
+	}
+}
+
+// Who asks for modules in no order reads no go.mod.
+func TestModulesInNoOrderAreNoGoMod(t *testing.T) {
+	c := tracer{now: time.Now(), b: build{below: func(module.Version) bool { return false }}}
+	for i := range 10 * reorder {
+		c.ask(goproxy.Mod, fmt.Sprintf("m.test/m%03d", i*389%1000), "v1.0.0", true)
+	}
+	if len(c.b.roots) > 2*reorder {
+		t.Errorf("%d modules are held for what go.mod names", len(c.b.roots))
+	}
+}
+
 func TestABuildOfSomeCausesNoZip(t *testing.T) {
 	for _, zips := range [][]int{{50, 0, 1, 2}, {0, 50, 1, 2, 3}, {20, 21, 22}} {
 		c := tracer{now: time.Now()}
