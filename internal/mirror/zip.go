@@ -273,7 +273,7 @@ func (s *scratch) sum(to *[sha256.Size]byte, r io.ReaderAt, f *zip.File) error {
 	}
 	described := f.Flags&flagDescriptor != 0
 	if described {
-		crc, err := descriptor(io.NewSectionReader(r, at+int64(f.CompressedSize64), 16))
+		crc, err := descriptor(r, at+int64(f.CompressedSize64))
 		if err != nil {
 			return err
 		}
@@ -288,21 +288,23 @@ func (s *scratch) sum(to *[sha256.Size]byte, r io.ReaderAt, f *zip.File) error {
 	return nil
 }
 
-// descriptor reads the checksum behind a member's data. It has a signature, which
+// descriptor reads the checksum behind a member's data, at off. It has a signature, which
 // some leave out, and two sizes, which the directory has, too.
-func descriptor(r io.Reader) (crc uint32, err error) {
-	var b [12]byte
-	if _, err := io.ReadFull(r, b[:4]); err != nil {
-		return 0, err
-	}
-	rest := b[4:]
+func descriptor(r io.ReaderAt, off int64) (crc uint32, err error) {
+	var b [16]byte // in one go: a zip has many of them, and its directory follows the last
+	n, err := r.ReadAt(b[:], off)
+	size := 12
 	if binary.LittleEndian.Uint32(b[:]) == descriptorSignature {
-		rest = b[:]
+		size = 16
 	}
-	if _, err := io.ReadFull(r, rest); err != nil {
+	switch {
+	case n >= size:
+	case err == io.EOF:
+		return 0, io.ErrUnexpectedEOF
+	default:
 		return 0, err
 	}
-	return binary.LittleEndian.Uint32(b[:]), nil
+	return binary.LittleEndian.Uint32(b[size-12:]), nil
 }
 
 const (
