@@ -131,6 +131,21 @@ func TestWhatWrkPrintsIsRead(t *testing.T) {
 	}
 }
 
+func TestTheTimeOfTheProcessorsIsRead(t *testing.T) {
+	all, idle, err := parseJiffies("cpu  100 20 30 400 50 6 7 8 90 1")
+	if all != 621 || idle != 450 || err != nil {
+		t.Errorf("%d, of which %d idle, %v", all, idle, err)
+	}
+	for _, line := range []string{"", "cpu0 1 2 3 4 5 6 7 8", "cpu 1 2 3 4", "cpu 1 2 3 x 5 6 7 8"} {
+		if _, _, err := parseJiffies(line); err == nil {
+			t.Errorf("%q is read", line)
+		}
+	}
+	if all, idle, err := jiffies(); err != nil || idle <= 0 || all < idle {
+		t.Errorf("of this machine: %d, of which %d idle, %v", all, idle, err)
+	}
+}
+
 func TestPeersAreReadAndMistakesNamed(t *testing.T) {
 	got, err := parsePeers("athens=ATHENS_PORT=:3000 athens | tee log|http://127.0.0.1:3000/|/var/cache/athens; \n b=sleep 1|http://127.0.0.1:1|/var/cache/b\n")
 	want := []peer{{"athens", "ATHENS_PORT=:3000 athens | tee log", "http://127.0.0.1:3000", "/var/cache/athens"}, {"b", "sleep 1", "http://127.0.0.1:1", "/var/cache/b"}}

@@ -50,22 +50,39 @@ func (b *bench) newColdWorld(g *graph) (*coldWorld, error) {
 	return &coldWorld{g, db, src, far}, nil
 }
 
+// spent is what a run has cost.
+type spent struct {
+	wall time.Duration
+	busy float64 // the share of the time of all processors that somebody had, in percent
+}
+
 // goRun runs a go command that has nothing yet, with env on top of its
-// environment, and says how long it took and what the source was asked for.
-func (w *coldWorld) goRun(ctx context.Context, b *bench, whole bool, proxy string, wrap []string, args ...string) (time.Duration, tally, error) {
+// environment, and says what that cost and what the source was asked for.
+func (w *coldWorld) goRun(ctx context.Context, b *bench, whole bool, proxy string, wrap []string, args ...string) (cost spent, t tally, err error) {
 	defer b.lab.release(b.lab.mark())
 	dir, err := w.checkout(b.lab, whole)
 	if err != nil {
-		return 0, tally{}, err
+		return cost, t, err
 	}
 	cache, err := b.lab.mkdir("modcache")
 	if err != nil {
-		return 0, tally{}, err
+		return cost, t, err
 	}
 	syscall.Sync() // what others have written is not to be waited for
 	w.src.take()
-	took, err := command(ctx, dir, b.goEnv(cache, proxy, gosumdb(w.db, w.sumsAt(proxy))), slices.Concat(wrap, []string{"go"}, args)...)
-	return took, w.src.take(), err
+	all, idle, err := jiffies()
+	if err != nil {
+		return cost, t, err
+	}
+	cost.wall, err = command(ctx, dir, b.goEnv(cache, proxy, gosumdb(w.db, w.sumsAt(proxy))), slices.Concat(wrap, []string{"go"}, args)...)
+	allThen, idleThen, jerr := jiffies()
+	if err == nil {
+		err = jerr
+	}
+	if n := allThen - all; n > 0 {
+		cost.busy = 100 - 100*float64(idleThen-idle)/float64(n)
+	}
+	return cost, w.src.take(), err
 }
 
 // sumsAt is where a client of proxy finds the database: as far away as the source.
@@ -78,23 +95,23 @@ func (w *coldWorld) sumsAt(proxy string) string {
 
 // through runs go mod download through a server that start starts, cold. cpu is the
 // processor time that the server used for it.
-func (w *coldWorld) through(ctx context.Context, b *bench, start func(context.Context) (*process, error)) (took, cpu time.Duration, t tally, err error) {
+func (w *coldWorld) through(ctx context.Context, b *bench, start func(context.Context) (*process, error)) (cost spent, cpu time.Duration, t tally, err error) {
 	defer b.lab.release(b.lab.mark())
 	p, err := start(ctx)
 	if err != nil {
-		return 0, 0, tally{}, err
+		return cost, 0, t, err
 	}
 	before, err := p.cpu()
 	if err != nil {
-		return 0, 0, tally{}, err
+		return cost, 0, t, err
 	}
 	// Whatever it asked for at its start belongs to no download.
-	took, t, err = w.goRun(ctx, b, false, p.url, nil, "mod", "download")
+	cost, t, err = w.goRun(ctx, b, false, p.url, nil, "mod", "download")
 	if err != nil {
-		return 0, 0, t, fmt.Errorf("%w; %s said: %s", err, p.name, p.said())
+		return cost, 0, t, fmt.Errorf("%w; %s said: %s", err, p.name, p.said())
 	}
 	cpu, err = p.cpu()
-	return took, cpu - before, t, err
+	return cost, cpu - before, t, err
 }
 
 // cold takes lines 4 to 7.
@@ -121,23 +138,23 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 		return err
 	}
 	tallies := map[string][]tally{}
-	note := func(name string, took time.Duration, t tally, err error) (sample, error) {
+	note := func(name string, cost spent, t tally, err error) (sample, error) {
 		if err != nil {
 			return nil, err
 		}
 		tallies[name] = append(tallies[name], t)
-		return sample{"s": took.Seconds(), "requests": float64(t.count(false)), "database requests": float64(t.count(true)), "MB": float64(t.volume(false)) / 1e6}, nil
+		return sample{"s": cost.wall.Seconds(), "processors busy, %": cost.busy, "requests": float64(t.count(false)), "database requests": float64(t.count(true)), "MB": float64(t.volume(false)) / 1e6}, nil
 	}
 	plain := func(name, proxy string) contender {
 		return contender{name, func(ctx context.Context) (sample, error) {
-			took, t, err := w.goRun(ctx, b, false, proxy, nil, "mod", "download")
-			return note(name, took, t, err)
+			cost, t, err := w.goRun(ctx, b, false, proxy, nil, "mod", "download")
+			return note(name, cost, t, err)
 		}}
 	}
 	through := func(name string, start func(context.Context) (*process, error)) contender {
 		return contender{name, func(ctx context.Context) (sample, error) {
-			took, cpu, t, err := w.through(ctx, b, start)
-			s, err := note(name, took, t, err)
+			cost, cpu, t, err := w.through(ctx, b, start)
+			s, err := note(name, cost, t, err)
 			if err == nil {
 				s["server CPU s"] = cpu.Seconds()
 			}
@@ -166,15 +183,15 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 			return nil, err
 		}
 		wrap := slices.Concat([]string{b.sluice, "run", "--data", data}, b.sluiceArgs, []string{"--"})
-		took, t, err := w.goRun(ctx, b, false, w.remote(), wrap, args...)
-		s, err := note("run, 100 ms", took, t, err)
+		cost, t, err := w.goRun(ctx, b, false, w.remote(), wrap, args...)
+		s, err := note("run, 100 ms", cost, t, err)
 		if err != nil {
 			return nil, err
 		}
-		if took, t, err = w.goRun(ctx, b, false, w.remote(), wrap, args...); err != nil {
+		if cost, t, err = w.goRun(ctx, b, false, w.remote(), wrap, args...); err != nil {
 			return nil, err
 		}
-		s["warm s"], s["warm requests"] = took.Seconds(), float64(t.count(false)+t.count(true))
+		s["warm s"], s["warm requests"] = cost.wall.Seconds(), float64(t.count(false)+t.count(true))
 		return s, nil
 	}
 	var cs []contender
@@ -220,6 +237,7 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 	}
 	if b.wants(4) {
 		add(judge(4, what+", source near: through sluice serve ÷ direct", "×", t.ratio("s", "sluice", "direct"), most(1.00), ""))
+		add(judge(4, "the same: share of the processors' time that going directly takes, source included", "%", t.of("direct", "processors busy, %"), bar{}, "what a proxy does in this time comes on top"))
 		add(judge(4, "the same, through a reverse proxy that keeps and verifies nothing ÷ direct", "×", t.ratio("s", "reverse proxy", "direct"), bar{}, "what any proxy between costs here"))
 		add(judge(4, "the same, through one that takes the hash of every zip with x/mod's code ÷ direct", "×", t.ratio("s", "hashing proxy", "direct"), bar{}, "what verifying costs besides"))
 	}

@@ -276,6 +276,36 @@ func command(ctx context.Context, dir string, env []string, argv ...string) (tim
 	return took, err
 }
 
+// jiffies are the processors' time since the machine began, all of it and what was
+// nobody's, in ticks.
+func jiffies() (all, idle int64, err error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return parseJiffies(line)
+}
+
+// parseJiffies reads the first line of /proc/stat (proc_stat(5)): what guests had is
+// in what users had.
+func parseJiffies(line string) (all, idle int64, err error) {
+	f := strings.Fields(line)
+	if len(f) < 9 || f[0] != "cpu" {
+		return 0, 0, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	for i, field := range f[1:9] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("/proc/stat begins with %q: %w", line, err)
+		}
+		if all += n; i == 3 || i == 4 { // idle, and idle but for a disk
+			idle += n
+		}
+	}
+	return all, idle, nil
+}
+
 // A tail keeps the end of what is written.
 type tail []byte
 
