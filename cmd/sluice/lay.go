@@ -6,11 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -69,54 +65,30 @@ func (p *checkout) selected() map[module.Version]bool {
 	return may
 }
 
-var goName = regexp.MustCompile(`^go([1-9][0-9.a-z]*)?(\.exe)?$`)
-
 // unpacks reports whether a command unpacks what the project's go.mod and go.sum name: a go
 // command that downloads everything, or builds all that is here. What others do with
 // modules, and in which environment, nobody knows before.
 func unpacks(flags string, args []string) bool {
-	if len(args) < 2 || !goName.MatchString(filepath.Base(args[0])) {
+	g, ok := parseGo(flags, args)
+	if !ok || !g.here() {
 		return false
 	}
-	verb, rest := args[1], args[2:]
-	if verb == "mod" && len(rest) > 0 {
-		verb, rest = "mod "+rest[0], rest[1:]
-	}
-	for _, set := range slices.Concat(strings.Fields(flags), rest) {
-		name, value, _ := strings.Cut(strings.TrimLeft(set, "-"), "=")
-		switch {
-		case !strings.HasPrefix(set, "-"):
-		case name == "C" || name == "modfile": // another project
-			return false
-		case name == "mod" && value != "mod" && value != "readonly":
-			return false
-		}
-	}
-	plain := func(s string) bool { return !strings.HasPrefix(s, "-") }
-	switch verb {
+	switch g.verb {
 	case "mod tidy", "mod vendor":
 		return true
 	case "mod download": // else it is what they name
-		return !slices.ContainsFunc(rest, plain)
+		return len(g.args) == 0
 	case "build", "test", "vet", "install", "list": // -h builds nothing, and list -m needs no zips
-		return slices.Contains(rest, "./...") && !slices.ContainsFunc(rest, func(s string) bool {
-			return slices.Contains([]string{"m", "h", "help"}, strings.TrimLeft(s, "-")) && !plain(s)
-		})
+		return slices.Contains(g.args, "./...") && !g.has("h", "help", "m")
 	}
 	return false
 }
 
 // cacheWritable reports whether a go command leaves what it unpacks writable
 // (-modcacherw).
-func cacheWritable(flags string, args []string) (on bool) {
-	for _, set := range slices.Concat(strings.Fields(flags), args) {
-		name, value, has := strings.Cut(strings.TrimLeft(set, "-"), "=")
-		if strings.HasPrefix(set, "-") && name == "modcacherw" {
-			b, err := strconv.ParseBool(value)
-			on = !has || err == nil && b
-		}
-	}
-	return on
+func cacheWritable(flags string, args []string) bool {
+	g, ok := parseGo(flags, args)
+	return ok && g.on("modcacherw")
 }
 
 // Claim implements mirror.Layer.

@@ -35,13 +35,49 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 	if err != nil && ctx.Err() == nil {
 		e.say("nothing is fetched ahead: %v", err)
 	}
+	keeps := w.store.Writable() == nil
+	// What a store that takes nothing has not would come twice: for us, and for the command.
+	kept := func(reqs []goproxy.Request) []goproxy.Request {
+		if keeps {
+			return reqs
+		}
+		return slices.DeleteFunc(reqs, func(req goproxy.Request) bool {
+			_, err := w.store.Record(req)
+			return err != nil
+		})
+	}
+	need := shareAll
+	line, isGo := parseGo(p.flags, args)
+	if isGo {
+		need = line.needs()
+	}
 	reqs := p.wanted
-	if len(reqs) == 0 || ctx.Err() != nil {
+	var n *needs // nil: nothing leads to zips
+	switch need {
+	case shareImported:
+		if len(reqs) > 0 {
+			n = newNeeds(p)
+			reqs = n.first
+		}
+	case shareMods:
+		reqs = slices.DeleteFunc(reqs, func(req goproxy.Request) bool { return req.Kind == goproxy.Zip })
+	case shareNone:
+		reqs = nil
+	}
+	if reqs = kept(reqs); len(reqs) == 0 && (n == nil || !n.lacks()) || ctx.Err() != nil {
 		close(finished)
 		return finished
 	}
-	b := newBar(e, con, len(reqs))
+	scan := n != nil && n.lacks() // what is imported leads to zips
+	b := newBar(e, con, len(reqs), scan)
 	progress := make(chan struct{}, 1)
+	still := make(chan struct{}, 1) // nothing is under way, but who reads the imports may find more
+	tell := func(ch chan struct{}) {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
 	first := 0 // files that the command asks for first
 	for _, req := range reqs {
 		if req.Kind != goproxy.Zip {
@@ -52,24 +88,44 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 	if first == 0 {
 		close(begin)
 	}
-	lay := e.layer(l, p, args, w.log)
+	var fetch *mirror.Prefetch
+	add := func(zips []goproxy.Request) {
+		if zips = kept(zips); len(zips) > 0 {
+			b.more(len(zips))
+			fetch.Add(zips...)
+		}
+	}
+	fetch = w.mirror.Prefetch(ctx, prefetchParallel, e.layer(l, p, args, w.log), func(f mirror.Fetched) {
+		if ctx.Err() != nil {
+			return // what is given up is not what failed
+		}
+		if n != nil {
+			add(n.fetched(f))
+		}
+		if b.add(f) {
+			tell(still)
+		}
+		if f.Request.Kind != goproxy.Zip {
+			if first--; first == 0 {
+				close(begin)
+			}
+		}
+		tell(progress)
+	})
+	fetch.Add(reqs...)
+	if len(reqs) == 0 {
+		tell(still)
+	}
 	go func() {
 		defer close(finished)
-		w.mirror.Prefetch(ctx, reqs, prefetchParallel, lay, func(f mirror.Fetched) {
-			if ctx.Err() != nil {
-				return // what is given up is not what failed
+		if scan {
+			for _, pkg := range line.packages() {
+				add(n.imported(pkg))
 			}
-			b.add(f)
-			if f.Request.Kind != goproxy.Zip {
-				if first--; first == 0 {
-					close(begin)
-				}
-			}
-			select {
-			case progress <- struct{}{}:
-			default:
-			}
-		})
+			imports(ctx, p.dirs, line.context(p), func(pkg string) { add(n.imported(pkg)) })
+		}
+		b.close()
+		fetch.Wait()
 		b.finish(ctx.Err() != nil)
 	}()
 	idle := time.NewTimer(prefetchPatience)
@@ -77,11 +133,17 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 	alone := time.NewTimer(prefetchAlone)
 	defer alone.Stop()
 	var ready <-chan struct{} // begin, once we have been alone for long enough
+	var late <-chan time.Time // nothing was under way, but imports are still being read
 	for {
 		select {
 		case <-alone.C:
 			ready = begin
 		case <-ready:
+			b.leave("come while the command runs")
+			return finished
+		case <-still:
+			late = time.After(prefetchReading)
+		case <-late:
 			b.leave("come while the command runs")
 			return finished
 		case <-finished:
@@ -100,12 +162,16 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 
 // A checkout is the project in the working directory, as its go command sees it.
 type checkout struct {
-	cache string // GOMODCACHE
-	flags string // GOFLAGS
+	cache    string                      // GOMODCACHE
+	flags    string                      // GOFLAGS
+	vars     map[string]string           // what the go command builds for
+	dirs     []string                    // of the project's own modules, and of those that are replaced by directories
+	replaced map[string][]module.Version // by path, what replaces a module
 	// sums is what go.sum says, with the version of a go.mod ending in "/go.mod"; of
 	// what it contradicts itself about, nothing that a hash could be.
 	sums  map[module.Version]string
 	zips  []module.Version // versions whose zip may be needed
+	named []module.Version // that go.mod names and does not replace, or what replaces others; in no order
 	local map[string]bool  // module paths that come from no source
 
 	// wanted are the module files that the project names and that the go command's own
@@ -123,17 +189,18 @@ func (e *env) wanted(ctx context.Context, l *config.Loaded) ([]goproxy.Request, 
 
 // checkout is that in the working directory; never nil.
 func (e *env) checkout(ctx context.Context, l *config.Loaded) (*checkout, error) {
-	p := &checkout{sums: map[module.Version]string{}, local: map[string]bool{}}
+	p := &checkout{sums: map[module.Version]string{}, local: map[string]bool{}, replaced: map[string][]module.Version{}}
 	goCmd, err := origin.FindGo(e.getenv("PATH"))
 	if err != nil {
 		return p, err
 	}
-	vars, err := origin.GoEnv(ctx, goCmd, e.environ, e.dir, "GOMOD", "GOWORK", "GOFLAGS", "GOMODCACHE")
+	vars, err := origin.GoEnv(ctx, goCmd, e.environ, e.dir, "GOMOD", "GOWORK", "GOFLAGS", "GOMODCACHE", "GOOS", "GOARCH", "CGO_ENABLED", "GOVERSION")
 	if err != nil {
 		return p, err
 	}
-	p.cache, p.flags = vars["GOMODCACHE"], vars["GOFLAGS"]
+	p.cache, p.flags, p.vars = vars["GOMODCACHE"], vars["GOFLAGS"], vars
 	var mods, sums []string
+	var workReplace []*modfile.Replace
 	var vendor string
 	switch work, mod := vars["GOWORK"], vars["GOMOD"]; {
 	case work != "" && work != "off":
@@ -145,6 +212,7 @@ func (e *env) checkout(ctx context.Context, l *config.Loaded) (*checkout, error)
 		if err != nil {
 			return p, err
 		}
+		workReplace = f.Replace
 		sums = append(sums, work+".sum")
 		vendor = filepath.Join(filepath.Dir(work), "vendor")
 		for _, u := range f.Use {
@@ -169,6 +237,23 @@ func (e *env) checkout(ctx context.Context, l *config.Loaded) (*checkout, error)
 	selected := map[module.Version]bool{} // a zip may be needed
 	order := map[module.Version]int{}     // in which go.mod names them, and the go command downloads them
 	pruned := true                        // go.mod names the whole build list
+	replace := func(list []*modfile.Replace, base string) {
+		for _, r := range list {
+			if r.Old.Version == "" {
+				p.local[r.Old.Path] = true
+			} else {
+				delete(selected, r.Old)
+			}
+			if r.New.Version != "" {
+				selected[r.New] = true
+				p.replaced[r.Old.Path] = append(p.replaced[r.Old.Path], r.New)
+			} else if dir := filepath.FromSlash(r.New.Path); filepath.IsAbs(dir) {
+				p.dirs = append(p.dirs, dir)
+			} else {
+				p.dirs = append(p.dirs, filepath.Join(base, dir))
+			}
+		}
+	}
 	for _, file := range mods {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -181,6 +266,7 @@ func (e *env) checkout(ctx context.Context, l *config.Loaded) (*checkout, error)
 		if f.Module != nil {
 			p.local[f.Module.Mod.Path] = true
 		}
+		p.dirs = append(p.dirs, filepath.Dir(file))
 		if f.Go == nil || semver.Compare("v"+f.Go.Version, "v1.17") < 0 {
 			pruned = false
 		}
@@ -188,18 +274,15 @@ func (e *env) checkout(ctx context.Context, l *config.Loaded) (*checkout, error)
 			selected[r.Mod] = true
 			order[r.Mod] = len(order) - math.MaxInt // others come after
 		}
-		for _, r := range f.Replace {
-			if r.Old.Version == "" {
-				p.local[r.Old.Path] = true
-			} else {
-				delete(selected, r.Old)
-			}
-			if r.New.Version != "" {
-				selected[r.New] = true
-			}
+		replace(f.Replace, filepath.Dir(file))
+	}
+	replace(workReplace, filepath.Dir(vars["GOWORK"]))
+
+	for v := range selected {
+		if !p.local[v.Path] {
+			p.named = append(p.named, v)
 		}
 	}
-
 	cache := filepath.Join(vars["GOMODCACHE"], "cache", "download")
 	seen := map[goproxy.Request]bool{}
 	add := func(req goproxy.Request) {
@@ -322,6 +405,7 @@ type bar struct {
 	bytes                      int64     // of those that were fetched
 	drawn                      time.Time // the bar, or the last plain line
 	quiet                      bool      // the command has the terminal now
+	open                       bool      // there may be more files than total
 	firstErr                   error
 }
 
@@ -333,17 +417,38 @@ const (
 	quietEvery = 15 * time.Second
 )
 
-func newBar(e *env, con *console, total int) *bar {
-	b := &bar{e: e, con: con, total: total, start: time.Now(), drawn: time.Now()}
-	if e.terminal {
+// newBar is for total files, and more to come if they may lead to others.
+func newBar(e *env, con *console, total int, lead bool) *bar {
+	b := &bar{e: e, con: con, total: total, start: time.Now(), drawn: time.Now(), open: lead}
+	switch {
+	case total == 0:
+	case e.terminal:
 		b.draw()
-	} else {
+	case lead:
+		e.say("fetching %s ahead, and the zips of what is imported", count(total, "file"))
+	default:
 		e.say("fetching %s ahead", count(total, "file"))
 	}
 	return b
 }
 
-func (b *bar) add(f mirror.Fetched) {
+// close says that total is all there is.
+func (b *bar) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = false
+}
+
+// more says that there are n files more than was known.
+func (b *bar) more(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total += n
+}
+
+// add takes note of a file that is done, and reports whether none is left, though there may
+// be more.
+func (b *bar) add(f mirror.Fetched) (still bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done++
@@ -377,6 +482,7 @@ func (b *bar) add(f mirror.Fetched) {
 		b.drawn = time.Now()
 		b.e.say("%d of %d files, %s", b.done, b.total, size(b.bytes))
 	}
+	return b.open && b.done == b.total
 }
 
 // draw draws the bar, if it fits into a line. b.mu is held, or nobody else knows b.
@@ -392,15 +498,19 @@ func (b *bar) draw() {
 }
 
 // leave gives the terminal to the command although files are still under way, of
-// which it says what is the matter with them.
+// which it says what is the matter with them, or some may yet be.
 func (b *bar) leave(rest string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.done == b.total {
+	if b.done == b.total && !b.open {
 		return // finish will tell
 	}
 	b.quiet = true
 	b.drawn = time.Now()
+	if b.done == b.total {
+		b.con.draw("")
+		return
+	}
 	b.e.say("%d of %d files are here; the others %s", b.done, b.total, rest)
 }
 
@@ -415,7 +525,7 @@ func (b *bar) finish(interrupted bool) {
 		}
 		return
 	}
-	if interrupted {
+	if interrupted || b.done == 0 {
 		b.con.draw("")
 		return
 	}

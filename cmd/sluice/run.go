@@ -34,6 +34,9 @@ const (
 	// has what the command asks for first, the .mod files: the zips come while the
 	// command works.
 	prefetchAlone = 500 * time.Millisecond
+	// prefetchReading is how long run goes on reading what a project imports when it
+	// has nothing else to wait for: it takes seconds to read a large one through.
+	prefetchReading = 200 * time.Millisecond
 	// prefetchPatience is how long run waits without any file coming before it
 	// starts the command; fetching goes on beside it.
 	prefetchPatience = 5 * time.Second
@@ -53,7 +56,9 @@ func newRun(e *env) *cobra.Command {
 go.mod, go.sum and go.work name, and runs the command with GOPROXY set to it: at
 the latest when the .mod files are there, while the zips come. Nothing needs to be
 configured, and nothing is left behind but what is stored, and in the module cache
-what the go command leaves there.
+what the go command leaves there. For go build, install, run and list it fetches only the
+zips of what the project's packages import, without their tests, and of what that
+requires; for go list -m and commands that need no module, none.
 
 For a go command that builds ./..., or downloads all modules, it unpacks what is
 verified into the module cache itself, as the go command does; --run-lay=false leaves

@@ -1,17 +1,14 @@
 package mirror
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 
-	"github.com/modsluice/sluice/internal/checksum"
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/upstream"
 )
@@ -298,100 +295,4 @@ func (m *Mirror) mayAhead(req goproxy.Request) bool {
 		return false
 	}
 	return !chain.Resting(req)
-}
-
-// A Fetched is one file that Prefetch has dealt with.
-type Fetched struct {
-	Request goproxy.Request
-	Size    int64
-	Hit     bool
-	Local   bool // from the module cache of this machine
-	Laid    bool // by the Layer
-	Err     error
-}
-
-// Prefetch fetches files into the store, and tells each as it is done: parallel
-// small ones at a time, and half as many zips beside them, which are work for the
-// processor while the small ones are waiting for the network. It returns when all
-// are done or ctx ends. Files that cannot be had are told and passed over. Where lay is
-// not nil, it is offered each version whose zip is among them.
-//
-// What the checksum databases say of the files is asked for beside them, twice as
-// many questions at a time: a proof takes two round trips, one after the other, and
-// no file should wait for it.
-func (m *Mirror) Prefetch(ctx context.Context, reqs []goproxy.Request, parallel int, lay Layer, done func(Fetched)) {
-	parallel = min(max(parallel, 1), len(reqs))
-	var wg, sums sync.WaitGroup
-	var mu sync.Mutex // around done
-	sctx, stop := context.WithCancelCause(ctx)
-	defer sums.Wait()
-	defer stop(context.Canceled)
-	mods := make(chan goproxy.Request)
-	var down sync.Map // names of databases that are out of reach: the files will tell, each
-	for range 2 * parallel {
-		sums.Go(func() {
-			for req := range mods {
-				route := m.Route(req.Module.Path)
-				if route.Sums == nil { // since just now
-					continue
-				}
-				if _, ok := down.Load(route.Sums.Name()); ok {
-					continue
-				}
-				if _, err := m.want(sctx, route, req); errors.Is(err, checksum.ErrUnreachable) {
-					down.Store(route.Sums.Name(), nil)
-				}
-			}
-		})
-	}
-	sums.Go(func() {
-		defer close(mods)
-		asked := map[module.Version]bool{}
-		for _, req := range reqs {
-			if asked[req.Module] || req.Kind == goproxy.Info || m.Route(req.Module.Path).Sums == nil {
-				continue
-			}
-			asked[req.Module] = true
-			if _, err := m.c.Store.Record(req); err == nil {
-				continue
-			}
-			select {
-			case mods <- req:
-			case <-sctx.Done():
-				return
-			}
-		}
-	})
-	var lanes [2][]goproxy.Request
-	for _, req := range reqs {
-		lanes[laneOf(req)] = append(lanes[laneOf(req)], req)
-	}
-	for i, lane := range lanes {
-		ch := make(chan goproxy.Request)
-		at := parallel
-		if i == laneZips {
-			at = (parallel + 1) / 2
-		}
-		for range min(len(lane), at) {
-			wg.Go(func() {
-				for req := range ch {
-					f := m.prefetchOne(ctx, req, lay)
-					mu.Lock()
-					done(f)
-					mu.Unlock()
-				}
-			})
-		}
-		wg.Go(func() {
-			defer close(ch)
-			for _, r := range lane {
-				select {
-				case ch <- r:
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
 }

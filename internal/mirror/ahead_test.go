@@ -327,6 +327,13 @@ func TestLookAheadCountsAZipUntilItIsThere(t *testing.T) {
 	})
 }
 
+// prefetch fetches files ahead and waits for them.
+func prefetch(r *rig, ctx context.Context, reqs []goproxy.Request, parallel int, lay mirror.Layer, done func(mirror.Fetched)) {
+	p := r.Prefetch(ctx, parallel, lay, done)
+	p.Add(reqs...)
+	p.Wait()
+}
+
 func TestPrefetchTellsEachFile(t *testing.T) {
 	w := modtest.New(t)
 	small, large := w.Add("pre.test/small", "v1.0.0", nil), w.Big("pre.test/large", "v1.0.0", 2<<20)
@@ -335,15 +342,44 @@ func TestPrefetchTellsEachFile(t *testing.T) {
 	reqs := []goproxy.Request{gomod(alone), zipOf(small), zipOf(large), zipOf(module.Version{Path: "pre.test/none", Version: "v1.0.0"})}
 	for _, parallel := range []int{0, 1, 9} {
 		told := map[goproxy.Request]mirror.Fetched{}
-		r.Prefetch(t.Context(), reqs, parallel, nil, func(f mirror.Fetched) { told[f.Request] = f })
+		prefetch(r, t.Context(), reqs, parallel, nil, func(f mirror.Fetched) { told[f.Request] = f })
 		if len(told) != len(reqs) || told[reqs[3]].Err == nil || told[zipOf(large)].Size != int64(len(w.Zip(large))) || told[gomod(alone)].Hit != (parallel > 0) {
 			t.Errorf("%d: %v", parallel, told)
 		}
 		r.Settle()
 	}
+
+	// One file may lead to another, by its content, also where that is too long to be held in memory.
+	cold := newRig(t, parts{sources: []upstream.Source{serve(t, w.Handler())}, store: noHot(t, t.TempDir())})
+	long := "module lead.test/first\n// " + strings.Repeat("x", 300<<10) + "\n"
+	w.AddTxtar("-- lead.test/first@v1.0.0/go.mod --\n" + long + "-- lead.test/next@v1.0.0/go.mod --\nmodule lead.test/next\n")
+	first, next := module.Version{Path: "lead.test/first", Version: "v1.0.0"}, module.Version{Path: "lead.test/next", Version: "v1.0.0"}
+	var order []string
+	var p *mirror.Prefetch
+	tell := func(f mirror.Fetched) {
+		order = append(order, f.Request.Path())
+		if f.Request == gomod(first) {
+			if string(f.Bytes) != long {
+				t.Errorf("of its content there are %d bytes, not %d", len(f.Bytes), len(long))
+			}
+			p.Add(gomod(next), zipOf(next))
+		}
+	}
+	for range 2 { // then from the store
+		order = nil
+		p = cold.Prefetch(t.Context(), 1, nil, tell)
+		p.Add(gomod(first))
+		p.Wait()
+		slices.Sort(order)
+		if want := []string{gomod(first).Path(), gomod(next).Path(), zipOf(next).Path()}; !slices.Equal(order, want) {
+			t.Errorf("%q were fetched, want %q", order, want)
+		}
+		cold.Settle()
+	}
+
 	ctx, cancel := contextCause(t)
 	cancel(errLeft)
-	r.Prefetch(ctx, reqs, 1, nil, func(mirror.Fetched) {})
+	prefetch(r, ctx, reqs, 1, nil, func(mirror.Fetched) {})
 	for _, req := range reqs[:3] {
 		r.wantStored(req, true)
 	}
@@ -389,7 +425,7 @@ func TestNoFileWaitsForItsTurnAtTheDatabase(t *testing.T) {
 		}))
 		db := &aFarDatabase{db: sumsOf(t, w.SumDB("sumdb.test"), nil), asked: map[module.Version]chan struct{}{}}
 		start := time.Now()
-		newRig(t, parts{sources: []upstream.Source{source}, sums: db}).Prefetch(t.Context(), reqs, 4, nil, func(f mirror.Fetched) {
+		prefetch(newRig(t, parts{sources: []upstream.Source{source}, sums: db}), t.Context(), reqs, 4, nil, func(f mirror.Fetched) {
 			if f.Err != nil {
 				t.Errorf("%v: %v", f.Request, f.Err)
 			}
@@ -401,7 +437,7 @@ func TestNoFileWaitsForItsTurnAtTheDatabase(t *testing.T) {
 		dead := &aFarDatabase{err: checksum.ErrUnreachable, asked: map[module.Version]chan struct{}{}}
 		start = time.Now()
 		failed := 0
-		newRig(t, parts{sources: []upstream.Source{source}, sums: dead}).Prefetch(t.Context(), reqs[:1], 4, nil, func(f mirror.Fetched) { failed++ })
+		prefetch(newRig(t, parts{sources: []upstream.Source{source}, sums: dead}), t.Context(), reqs[:1], 4, nil, func(f mirror.Fetched) { failed++ })
 		if took := time.Since(start); failed != 1 || took > time.Second {
 			t.Errorf("without the database: %d told, in %v", failed, took)
 		}

@@ -93,7 +93,7 @@ func TestALayerHasAVersionFromBeforeItsZipIsFetchedUntilAllOfItIsLaid(t *testing
 	}))}, sums: sumsOf(t, w.SumDB("sumdb.test"), nil)})
 	reqs := []goproxy.Request{gomod(good), zipOf(good), zipOf(not), zipOf(fail), zipOf(none)}
 	told := map[goproxy.Request]mirror.Fetched{}
-	r.Prefetch(t.Context(), reqs, 4, d, func(f mirror.Fetched) { told[f.Request] = f })
+	prefetch(r, t.Context(), reqs, 4, d, func(f mirror.Fetched) { told[f.Request] = f })
 	for path, want := range map[string]string{
 		good.Path: "claimed fetched laid released",
 		not.Path:  "claimed fetched",
@@ -118,7 +118,7 @@ func TestALayerHasAVersionFromBeforeItsZipIsFetchedUntilAllOfItIsLaid(t *testing
 	// What the store has is laid without asking anybody.
 	clear(told)
 	d.lines = nil
-	r.Prefetch(t.Context(), []goproxy.Request{zipOf(good)}, 4, d, func(f mirror.Fetched) { told[f.Request] = f })
+	prefetch(r, t.Context(), []goproxy.Request{zipOf(good)}, 4, d, func(f mirror.Fetched) { told[f.Request] = f })
 	if got := strings.Join(d.of(good.Path), " "); got != "claimed laid released" || !told[zipOf(good)].Laid || !told[zipOf(good)].Hit {
 		t.Errorf("from the store: %s, %v", got, told)
 	}
@@ -138,7 +138,7 @@ func TestWrongBytesAreOfferedToNoLayer(t *testing.T) {
 		}
 		h.ServeHTTP(rw, req)
 	}))}, sums: sumsOf(t, w.SumDB("sumdb.test"), nil)})
-	r.Prefetch(t.Context(), []goproxy.Request{zipOf(m)}, 1, d, func(f mirror.Fetched) {
+	prefetch(r, t.Context(), []goproxy.Request{zipOf(m)}, 1, d, func(f mirror.Fetched) {
 		if f.Err == nil || f.Laid {
 			t.Errorf("%v", f)
 		}
