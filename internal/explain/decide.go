@@ -574,14 +574,16 @@ func (t *text) serverSaid(i int) (said string, last int) {
 			continue
 		}
 		said, last = strings.TrimSpace(low[n+len(lead):]), j
-		one := said != ""
+		indented := said != "" // the go command indents all of it, unless somebody takes that away
 		for k := j + 1; k < min(j+10, len(t.lines)); k++ {
 			next := t.lines[k]
 			b := bare(next.text)
+			margin := b == strings.TrimLeft(b, " \t")
 			if strings.TrimSpace(b) == "" || strings.HasPrefix(b, "go: ") || strings.HasPrefix(b, "make") || consequence.MatchString(b) ||
-				one && b == strings.TrimLeft(b, " \t") {
+				indented && margin || positioned.MatchString(b) {
 				break
 			}
+			indented = indented || !margin
 			said += "\n" + lower(b)
 			last = k
 		}

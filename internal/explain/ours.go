@@ -105,6 +105,9 @@ func (t *text) outer(i int) (mod module.Version) {
 	return mod
 }
 
+// gone is a directory that go.work lists and that is not there, or has no go.mod.
+var gone = regexp.MustCompile(`cannot load module ([\w./-]+) listed in go\.work file: open .*: (?:no such file|The system cannot find)`)
+
 // advised is the program that the go command itself advises to install.
 var advised = regexp.MustCompile(`Try 'go install ([^\s'@]+)@latest`)
 
@@ -131,6 +134,17 @@ func (r Result) suit(f finding.Finding, place finding.Place) finding.Finding {
 			f.Mend = "for a program take go install, with a version; for a dependency go to the directory of your module"
 			drop("go work use")
 			f = installs(f)
+		case gone.MatchString(r.Line):
+			dir := gone.FindStringSubmatch(r.Line)[1] // as seen from where the command ran
+			for strings.HasPrefix(dir, "../") || strings.HasPrefix(dir, "./") {
+				_, dir, _ = strings.Cut(dir, "/")
+			}
+			if !strings.HasPrefix(dir, "/") {
+				dir = "./" + dir
+			}
+			f.Why = "The file go.work lists a directory in which there is no go.mod."
+			f.Mend = "bring the directory, or drop its line, as go.work has it"
+			f.Fix = []string{"go work edit -dropuse=" + dir}
 		case strings.Contains(low, "go.work") || strings.Contains(low, "workspace"):
 			drop("go mod init")
 		case strings.Contains(low, "go.mod file not found") || strings.Contains(low, "not in a module") || strings.Contains(low, "cannot find main module"):

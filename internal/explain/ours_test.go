@@ -38,6 +38,22 @@ func TestASluiceThatAnsweredBlamesTheSourceAndNotItself(t *testing.T) {
 }
 
 // Other servers quote whom they asked, too; they are what has to be mended.
+// The words of one server end where the go command speaks again.
+func TestTwoModulesThatFailAlikeFailOfTheSame(t *testing.T) {
+	const body = "\tserver response:\n\tthe name of a module source cannot be resolved\n\t- https://proxy.corp.example: lookup proxy.corp.example on 192.0.2.53:53: no such host\n\tThe resolver gave no address.\n\tfix: see what the resolver says\n\tcode: SL-DNS-001\n"
+	line := func(at string) string {
+		return "main.go:" + at + ": example.com/dep" + at[:1] + "@v1.2.0: reading http://127.0.0.1:42149/example.com/dep" + at[:1] + "/@v/v1.2.0.zip: 502 Bad Gateway\n"
+	}
+	for name, log := range map[string]string{
+		"indented":  line("6:2") + body + line("7:2") + body,
+		"by a tool": "2026-11-22T10:00:00Z " + strings.ReplaceAll(strings.TrimSpace(line("6:2")+body+line("7:2")+body), "\n", "\n2026-11-22T10:00:00Z "),
+	} {
+		if r := Text(log); r.Code != finding.SourceDNS {
+			t.Errorf("%s: %s", name, r.Code)
+		}
+	}
+}
+
 func TestAServerThatIsNoSluiceIsBlamedItself(t *testing.T) {
 	r := Text("go: example.com/dep@v1.2.0: reading https://goproxy.corp.example/example.com/dep/@v/v1.2.0.mod: 502 Bad Gateway\n\tserver response:\n\t- https://proxy.example.org: connection refused\n")
 	if r.Host != "goproxy.corp.example" {
@@ -55,6 +71,7 @@ func TestTheCommandsOfAFixFitTheLine(t *testing.T) {
 		{"go: go.mod file not found in current directory or any parent directory; see 'go help modules'", finding.NoModule, finding.Terminal, "go mod init example.com/app", "go work use ."},
 		{"go: cannot find main module, but found .git/config in /src\n\tto create a module there, run:\n\tgo mod init", finding.NoModule, finding.Terminal, "go mod init example.com/app", "go work use ."},
 		{"current directory is contained in a module that is not one of the workspace modules listed in go.work. You can add the module to the workspace using:\n\tgo work use .", finding.NoModule, finding.Terminal, "go work use .", "go mod init example.com/app"},
+		{"go: cannot load module ../missing listed in go.work file: open ../missing/go.mod: no such file or directory", finding.NoModule, finding.Terminal, "go work edit -dropuse=./missing", "go work use ."},
 		{"main.go:4:2: package myapp/utils is not in std (/usr/local/go/src/myapp/utils)", finding.PackageNotFound, finding.Terminal, "go list -m", "go list MODULE/..."},
 		{"go: example.com/dep@v1.2.0 requires go >= 1.24 (running go 1.21.3; GOTOOLCHAIN=local)", finding.ToolchainTooOld, finding.Dockerfile, "FROM golang:1.24", "FROM golang:v1.2.0"},
 		{"fatal: detected dubious ownership in repository at '/src/app'\nerror obtaining VCS status: exit status 128\n\tUse -buildvcs=false to disable VCS stamping.", finding.BuildVCS, finding.Terminal, "", "git config --global --add safe.directory DIR"},
