@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/http"
 	"os"
@@ -352,6 +353,22 @@ func TestGoSumIsRead(t *testing.T) {
 		if got[m] != s {
 			t.Errorf("%s has %v, want %v", m, got[m], s)
 		}
+	}
+}
+
+func TestATreeIsReadThroughBeforeItIsMeasured(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.zip"), []byte("a"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&graph{tree: dir}).read(); err != nil {
+		t.Error(err)
+	}
+	if err := (&graph{tree: filepath.Join(dir, "none")}).read(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a tree that is not there: %v", err)
 	}
 }
 

@@ -133,6 +133,9 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+	if err := g.read(); err != nil {
+		return err
+	}
 	w, err := b.newColdWorld(g)
 	if err != nil {
 		return err
@@ -237,7 +240,7 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 	}
 	if b.wants(4) {
 		add(judge(4, what+", source near: through sluice serve ÷ direct", "×", t.ratio("s", "sluice", "direct"), most(1.00), ""))
-		add(judge(4, "the same: share of the processors' time that going directly takes, source included", "%", t.of("direct", "processors busy, %"), bar{}, "what a proxy does in this time comes on top"))
+		add(judge(4, what+", source near: share of the processors' time that going directly takes, source included", "%", t.of("direct", "processors busy, %"), bar{}, "what a proxy does in this time comes on top"))
 		add(judge(4, "the same, through a reverse proxy that keeps and verifies nothing ÷ direct", "×", t.ratio("s", "reverse proxy", "direct"), bar{}, "what any proxy between costs here"))
 		add(judge(4, "the same, through one that takes the hash of every zip with x/mod's code ÷ direct", "×", t.ratio("s", "hashing proxy", "direct"), bar{}, "what verifying costs besides"))
 	}
