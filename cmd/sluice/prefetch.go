@@ -51,24 +51,22 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 	if isGo {
 		need = line.needs()
 	}
-	reqs := p.wanted
-	var n *needs // nil: nothing leads to zips
+	reqs := slices.Clone(p.wanted)
+	var n *needs  // nil: nothing leads to zips
+	scan := false // what is imported does
 	switch need {
 	case shareImported:
-		if len(reqs) > 0 {
-			n = newNeeds(p)
-			reqs = n.first
-		}
+		n = newNeeds(p)
+		reqs, scan = n.first, n.lacks()
 	case shareMods:
 		reqs = slices.DeleteFunc(reqs, func(req goproxy.Request) bool { return req.Kind == goproxy.Zip })
 	case shareNone:
 		reqs = nil
 	}
-	if reqs = kept(reqs); len(reqs) == 0 && (n == nil || !n.lacks()) || ctx.Err() != nil {
+	if reqs = kept(reqs); len(reqs) == 0 && !scan || ctx.Err() != nil {
 		close(finished)
 		return finished
 	}
-	scan := n != nil && n.lacks() // what is imported leads to zips
 	b := newBar(e, con, len(reqs), scan)
 	progress := make(chan struct{}, 1)
 	still := make(chan struct{}, 1) // nothing is under way, but who reads the imports may find more
