@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -206,7 +207,7 @@ func (w *bitWriter) msb(v, n int) {
 // atTheEdge is a stream in which one turn of the decoder gives two literals and the
 // end of a block where the last of the buffer is, and a stored block follows, whose
 // header is all that was read ahead.
-func atTheEdge(shift int) []byte {
+func atTheEdge(shift, turns int) []byte {
 	w := &bitWriter{}
 	for range shift { // empty fixed blocks: ten bits each
 		w.lsb(0, 1)
@@ -243,7 +244,7 @@ func atTheEdge(shift int) []byte {
 	}
 	eob := func() { w.msb(1<<15-1, 15) }
 	lit(12) // 13 bits: one turn of its own
-	for range 43601 * 3 {
+	for range turns * 3 {
 		lit(0)
 	}
 	lit(0)
@@ -265,7 +266,9 @@ func atTheEdge(shift int) []byte {
 func TestBlocksMayEndAnywhereInTheBuffer(t *testing.T) {
 	var d inflate.Decoder
 	for shift := range 16 {
-		agree(t, &d, atTheEdge(shift))
+		for turns := 43590; turns < 43605; turns++ { // wherever the buffer is taken for full
+			agree(t, &d, atTheEdge(shift, turns))
+		}
 	}
 	rnd := rand.New(rand.NewPCG(7, 9))
 	for range 60 {
@@ -288,6 +291,152 @@ func TestBlocksMayEndAnywhereInTheBuffer(t *testing.T) {
 	}
 	if _, err := d.Copy(io.Discard, silent{}); err != io.ErrNoProgress {
 		t.Errorf("of a reader that gives nothing: %v", err)
+	}
+}
+
+// randomCode gives the lengths of a code of some of the symbols: all the bits are
+// used, and none is longer than 15 bits.
+func randomCode(rnd *rand.Rand, symbols []int, all int) []int {
+	leaves := []int{0}
+	for len(leaves) < len(symbols) {
+		i := rnd.IntN(len(leaves))
+		if rnd.IntN(2) == 0 {
+			i = len(leaves) - 1 // deep ones are rare otherwise
+		}
+		if leaves[i] < 15 {
+			leaves[i]++
+			leaves = append(leaves, leaves[i])
+		}
+	}
+	lengths := make([]int, all)
+	for i, s := range rnd.Perm(len(symbols)) {
+		lengths[symbols[s]] = leaves[i]
+	}
+	return lengths
+}
+
+// codes gives each symbol its code.
+func codes(lengths []int) []int {
+	c, next := make([]int, len(lengths)), 0
+	for n := 1; n <= 15; n++ {
+		for s, l := range lengths {
+			if l == n {
+				c[s] = next
+				next++
+			}
+		}
+		next <<= 1
+	}
+	return c
+}
+
+// dynamic begins a block with the codes of those lengths, of 286 literals and 30
+// distances.
+func (w *bitWriter) dynamic(final bool, lits, dists []int) {
+	if w.lsb(0, 1); final {
+		w.b[len(w.b)-1] |= 1 << ((w.n - 1) % 8)
+	}
+	w.lsb(2, 2)
+	w.lsb(29, 5)
+	w.lsb(29, 5)
+	w.lsb(15, 4)
+	for _, i := range [...]int{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15} {
+		w.lsb(4&^(i>>4<<2), 3)
+	}
+	for _, l := range slices.Concat(lits, dists) {
+		w.msb(l, 4)
+	}
+}
+
+// A code of one symbol has one bit, of which the other value is no code.
+func TestCodesThatDoNotUseAllBits(t *testing.T) {
+	var d inflate.Decoder
+	for bits := range 16 {
+		for _, code := range []int{0, 1} {
+			w := &bitWriter{}
+			lits, dists := make([]int, 286), make([]int, 30)
+			lits['a'], lits[256], lits[257], dists[0] = 1, 2, 2, bits
+			w.dynamic(true, lits, dists)
+			w.msb(0, 1) // a
+			w.msb(3, 2) // the shortest copy
+			w.msb(code, max(bits, 1))
+			w.msb(2, 2) // end
+			w.lsb(0, 32)
+			agree(t, &d, w.b)
+
+			w = &bitWriter{}
+			lits['a'], lits[257] = 0, 0
+			lits[256] = bits
+			w.dynamic(true, lits, dists)
+			w.msb(code, max(bits, 1))
+			w.lsb(0, 32)
+			agree(t, &d, w.b)
+		}
+	}
+	w := &bitWriter{}
+	lits, dists := make([]int, 286), make([]int, 30)
+	lits['a'], lits[256], lits[257], dists[0] = 1, 2, 2, 1
+	w.dynamic(true, lits, dists)
+	w.msb(0b0_11_0_10, 6)
+	var b bytes.Buffer
+	if _, err := d.Copy(&b, bytes.NewReader(w.b)); err != nil || b.String() != "aaaa" {
+		t.Errorf("a distance code of one bit: %q, %v", b.String(), err)
+	}
+}
+
+func TestCodesOfAnyShape(t *testing.T) {
+	whole := 0 // streams, rather than such as reach too far back
+	rnd := rand.New(rand.NewPCG(5, 6))
+	var d inflate.Decoder
+	for range 2000 {
+		w := &bitWriter{}
+		out := 0
+		for blocks := 1 + rnd.IntN(2); blocks > 0; blocks-- {
+			some := func(n, most int) []int { return rnd.Perm(most)[:n] }
+			symbols := []int{256}
+			for _, s := range some(1+rnd.IntN(285), 286) {
+				if s != 256 {
+					symbols = append(symbols, s)
+				}
+			}
+			if len(symbols) == 1 {
+				symbols = append(symbols, 'a')
+			}
+			lits := randomCode(rnd, symbols, 286)
+			dists := randomCode(rnd, some(2+rnd.IntN(29), 30), 30)
+			w.dynamic(blocks == 1, lits, dists)
+			lc, dc := codes(lits), codes(dists)
+			for range rnd.IntN(400) {
+				s := symbols[rnd.IntN(len(symbols))]
+				switch {
+				case s < 256:
+					w.msb(lc[s], lits[s])
+					out++
+				case s > 256:
+					ds := rnd.IntN(30)
+					if dists[ds] == 0 || out < 1<<(ds/2+1) && rnd.IntN(500) > 0 {
+						continue // it would reach too far
+					}
+					w.msb(lc[s], lits[s])
+					if s > 264 && s < 285 {
+						w.lsb(int(rnd.Uint32()), (s-261)/4)
+					}
+					w.msb(dc[ds], dists[ds])
+					if ds > 3 {
+						w.lsb(int(rnd.Uint32()), ds/2-1)
+					}
+					out += 3
+				}
+			}
+			w.msb(lc[256], lits[256])
+		}
+		if _, err := d.Copy(io.Discard, bytes.NewReader(w.b)); err == nil {
+			whole++
+		}
+		agree(t, &d, w.b)
+	}
+	if whole < 1900 {
+		t.Errorf("%d of 2000 streams are whole", whole)
 	}
 }
 
