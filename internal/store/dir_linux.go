@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -156,6 +157,45 @@ func (d *rootDir) Lstat(name string) (fs.FileInfo, error) {
 		}
 	}
 	return d.Root.Lstat(name)
+}
+
+// Chtimes is as of os.Root.
+func (d *rootDir) Chtimes(name string, atime, mtime time.Time) error {
+	if name != "" && !atime.IsZero() && !mtime.IsZero() && !strings.HasSuffix(name, "/") {
+		if fd, err := d.at(name, unix.O_PATH, 0); err == nil {
+			times := []unix.Timespec{unix.NsecToTimespec(atime.UnixNano()), unix.NsecToTimespec(mtime.UnixNano())}
+			err = unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
+			unix.Close(fd)
+			if err == nil {
+				return nil
+			}
+		}
+	}
+	return d.Root.Chtimes(name, atime, mtime)
+}
+
+// size is how many bytes there are at name, of a link in itself. It is not ok if
+// there is nothing, or that cannot be told.
+func (d *rootDir) size(name string) (n int64, ok bool) {
+	if name != "" && !strings.HasSuffix(name, "/") {
+		fd, err := d.at(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+		if err == nil {
+			var st unix.Stat_t
+			err = unix.Fstat(fd, &st)
+			unix.Close(fd)
+			if err == nil {
+				return st.Size, true
+			}
+		}
+		if plain(err) {
+			return 0, false
+		}
+	}
+	fi, err := d.Root.Lstat(name)
+	if err != nil {
+		return 0, false
+	}
+	return fi.Size(), true
 }
 
 // Remove is as of os.Root.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,7 @@ type asRoot interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
 	ReadFile(name string) ([]byte, error)
 	Lstat(name string) (fs.FileInfo, error)
+	Chtimes(name string, atime, mtime time.Time) error
 	Remove(name string) error
 	Mkdir(name string, perm fs.FileMode) error
 	MkdirAll(name string, perm fs.FileMode) error
@@ -64,10 +66,18 @@ func TestOneStepToAFileEndsWhereAWalkDoes(t *testing.T) {
 			}
 			data, err := r.ReadFile(name)
 			say(fmt.Sprintf("read %q", name), err, string(data))
+			say(fmt.Sprintf("chtimes %q", name), r.Chtimes(name, time.Unix(1, 0), time.Unix(2e9, 123456000)))
 			fi, err := r.Lstat(name)
 			say(fmt.Sprintf("lstat %q", name), err)
+			if d, ok := r.(*rootDir); ok {
+				n, ok := d.size(name)
+				if ok != (err == nil) || ok && n != fi.Size() {
+					t.Errorf("the size of %q is said to be %d, %v; lstat says %v, %v", name, n, ok, fi, err)
+				}
+			}
 			if err == nil {
-				say("lstat", nil, fi.Name(), fi.Mode(), fi.Mode().IsRegular() && fi.Size() > 0)
+				fixed := fi.ModTime().Unix() == 2e9
+				say("lstat", nil, fi.Name(), fi.Mode(), fi.Mode().IsRegular() && fi.Size() > 0, fixed, fixed && fi.ModTime().Nanosecond() == 123456000)
 			}
 		}
 		for _, name := range append(names, "d/new", "none/new", "out/new", "in/new2") {

@@ -761,7 +761,8 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 		return Record{}, err
 	}
 	defer unlock()
-	a := d.account(req, name)
+	there := d.costs(versionName(name))
+	a := d.account(req, name, there)
 	defer a.close()
 	defer d.hot.drop(name)
 	if err := d.mayStand(req, a); err != nil {
@@ -784,7 +785,7 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 					return Record{}, err
 				}
 			}
-			return now, d.finish(req, name, intent{})
+			return now, d.finish(req, name, there, intent{})
 		}
 		rec = now
 		if _, err := d.root.Lstat(name); err == nil {
@@ -803,9 +804,12 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 	if err := d.writeRecord(name, rec); err != nil {
 		return Record{}, err
 	}
-	note, err := d.intend(req)
-	if err != nil {
-		return Record{}, err
+	there[slices.Index(suffixes[:], path.Ext(name))] = costOf(rec.Size)
+	var note intent
+	if there.has(suffixes[:]...) { // this one completes it
+		if note, err = d.noteList(req.Module.Path); err != nil {
+			return Record{}, err
+		}
 	}
 	if err := d.rename(p.tmp, name, true); err != nil {
 		return Record{}, err
@@ -816,14 +820,14 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 	if fi, err := p.file.Stat(); err == nil && !p.linked {
 		d.known.Add(seenKey{name, identify(fi), rec.SHA256})
 	}
-	return rec, d.finish(req, name, note)
+	return rec, d.finish(req, name, there, note)
 }
 
-// finish lists the version if it is complete, and makes sure that a crash does
+// finish lists the version if all of it is there, and makes sure that a crash does
 // not undo what was renamed.
-func (d *Disk) finish(req goproxy.Request, name string, note intent) error {
+func (d *Disk) finish(req goproxy.Request, name string, there costs, note intent) error {
 	var listErr error
-	if d.complete(req.Module) {
+	if there.has(suffixes[:]...) {
 		listErr = d.addToList(req.Module)
 	}
 	err := errors.Join(syncDir(d.root, path.Dir(recordName(name))), syncDir(d.root, path.Dir(name)))
@@ -953,16 +957,6 @@ type intent struct {
 
 const intentSuffix = ".list"
 
-// intend notes it if the artifact that is about to appear completes a version.
-func (d *Disk) intend(req goproxy.Request) (intent, error) {
-	for _, k := range [...]goproxy.Kind{goproxy.Info, goproxy.Mod, goproxy.Zip} {
-		if k != req.Kind && !d.has(req.With(k)) {
-			return intent{}, nil
-		}
-	}
-	return d.noteList(req.Module.Path)
-}
-
 // noteList notes that the list of a module is about to change.
 func (d *Disk) noteList(modPath string) (intent, error) {
 	f, name, err := d.temp(intentSuffix)
@@ -981,21 +975,6 @@ func (i intent) done() {
 	if i.d != nil {
 		i.d.root.Remove(i.name)
 	}
-}
-
-// has reports whether file and Record are there.
-func (d *Disk) has(req goproxy.Request) bool {
-	name := req.Path()
-	if _, err := d.root.Lstat(recordName(name)); err != nil {
-		return false
-	}
-	_, err := d.root.Lstat(name)
-	return err == nil
-}
-
-func (d *Disk) complete(m module.Version) bool {
-	req := goproxy.Request{Module: m}
-	return d.has(req.With(goproxy.Info)) && d.has(req.With(goproxy.Mod)) && d.has(req.With(goproxy.Zip))
 }
 
 // addToList adds a version to its module's list, under the module's lock. A

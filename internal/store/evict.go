@@ -210,7 +210,7 @@ func (d *Disk) evictable(u use, modPath string) int64 {
 			return 0
 		}
 	}
-	return d.versionCost(u.version)
+	return d.costs(u.version).sum()
 }
 
 // evictVersions removes those of a module that are still evictable: from the list
@@ -293,10 +293,11 @@ func (d *Disk) evictVersions(modPath string, victims []use) (err error) {
 // evictFile removes an artifact and its Record, if they are there, under the lock.
 func (d *Disk) evictFile(name, modPath string) error {
 	req, err := goproxy.ParsePath(name)
-	if err != nil || !d.has(req) {
+	there := d.costs(versionName(name))
+	if err != nil || !there.has(path.Ext(name)) {
 		return err
 	}
-	a := d.account(req, name)
+	a := d.account(req, name, there)
 	if a != nil {
 		a.unused = true
 		a.s.evicted = time.Now().Unix()
@@ -357,7 +358,7 @@ const zipPatience = time.Hour
 // mayStand reports why a zip is not to be stored: the .info and .mod that it
 // relies on may have been evicted since its caller saw to them.
 func (d *Disk) mayStand(req goproxy.Request, a *account) error {
-	if a == nil || req.Kind != goproxy.Zip || d.has(req.With(goproxy.Info)) && d.has(req.With(goproxy.Mod)) {
+	if a == nil || req.Kind != goproxy.Zip || a.there.has(".info", ".mod") {
 		return nil
 	}
 	if time.Since(time.Unix(a.s.evicted, 0)) < zipPatience {

@@ -193,7 +193,7 @@ func (d *Disk) Discard(req goproxy.Request, ev Evidence, forget bool) error {
 		return d.fail("discard "+req.String(), err)
 	}
 	defer unlock()
-	defer d.account(req, name).close()
+	defer d.account(req, name, d.costs(versionName(name))).close()
 	defer d.hot.drop(name)
 	fi, ferr := d.root.Lstat(name)
 	_, rerr := d.root.Lstat(recordName(name))

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,18 +130,45 @@ func versionName(name string) string { return strings.TrimSuffix(name, path.Ext(
 
 var suffixes = [...]string{".zip", ".mod", ".info"} // in the order in which they are evicted
 
-// versionCost is what a version counts for, by what is there this moment. It is
-// 0 if there is nothing of it.
-func (d *Disk) versionCost(version string) (cost int64) {
-	for _, suffix := range suffixes {
-		if _, err := d.root.Lstat(recordName(version + suffix)); err != nil {
-			continue
-		}
-		if fi, err := d.root.Lstat(version + suffix); err == nil {
-			cost += costOf(fi.Size())
+// costs are what the artifacts of a version count for, in the order of suffixes;
+// 0 is one that is not there.
+type costs [len(suffixes)]int64
+
+func (c costs) sum() (n int64) {
+	for _, cost := range c {
+		n += cost
+	}
+	return n
+}
+
+// has reports whether the version has an artifact of each of these suffixes.
+func (c costs) has(some ...string) bool {
+	for _, suffix := range some {
+		if c[slices.Index(suffixes[:], suffix)] == 0 {
+			return false
 		}
 	}
-	return cost
+	return true
+}
+
+// costs are those of a version, by what is there this moment.
+func (d *Disk) costs(version string) (c costs) {
+	for i, suffix := range suffixes {
+		c[i] = d.cost(version + suffix)
+	}
+	return c
+}
+
+// cost is what the artifact at name counts for, by what is there this moment.
+func (d *Disk) cost(name string) int64 {
+	if _, ok := d.root.size(recordName(name)); !ok {
+		return 0
+	}
+	size, ok := d.root.size(name)
+	if !ok {
+		return 0
+	}
+	return costOf(size)
 }
 
 // startUsage keeps account of what is stored from now on. What is there already
@@ -239,18 +267,20 @@ type account struct {
 	n       int
 	s       slot
 	version string
+	there   costs  // of it, when the account was opened
 	suffix  string // of the one file of it that changes; empty: it may be any
 	unused  bool   // it changes because nobody uses it
 }
 
-// account opens that of the version to which the artifact at name belongs. What
-// goes wrong with it is no reason not to store anything: a count will mend it.
-func (d *Disk) account(req goproxy.Request, name string) *account {
+// account opens that of the version to which the artifact at name belongs, which
+// counts for there. What goes wrong with it is no reason not to store anything: a
+// count will mend it.
+func (d *Disk) account(req goproxy.Request, name string, there costs) *account {
 	a := d.shardAccount(shardOf(req.Module.Path))
 	if a == nil {
 		return nil
 	}
-	a.version, a.suffix = versionName(name), path.Ext(name)
+	a.version, a.there, a.suffix = versionName(name), there, path.Ext(name)
 	a.begin(req.Module.Path)
 	return a
 }
@@ -275,7 +305,7 @@ func (a *account) begin(modPath string) {
 	if a.s.counting != 0 && !a.counted(modPath) {
 		a.count(modPath) // or a count could miss it: it may have read the directory above already
 	}
-	cost := a.d.versionCost(a.version)
+	cost := a.there.sum()
 	a.s.add(cost, -1)
 	if len(a.version) <= maxPending {
 		a.s.pending, a.s.held = a.version, cost
@@ -285,13 +315,16 @@ func (a *account) begin(modPath string) {
 
 // settle counts the version as it now is, and notes that it was used.
 func (a *account) settle() {
-	cost := a.d.versionCost(a.version)
+	now, touch := a.there, suffixes[:]
+	if a.suffix == "" {
+		now = a.d.costs(a.version)
+	} else {
+		now[slices.Index(touch, a.suffix)] = a.d.cost(a.version + a.suffix)
+		touch = []string{a.suffix}
+	}
+	cost := now.sum()
 	a.s.add(cost, 1)
 	if cost > 0 && !a.unused {
-		touch := suffixes[:]
-		if a.suffix != "" {
-			touch = []string{a.suffix}
-		}
 		a.d.noteUses(logGen(a.f), []string{a.version}, touch...)
 	}
 	a.s.pending, a.s.held = "", 0

@@ -250,7 +250,7 @@ func (d *Disk) flushUses() {
 func (d *Disk) lastUse(version string) (at int64) {
 	for _, suffix := range suffixes {
 		if fi, err := d.root.Lstat(recordName(version + suffix)); err == nil {
-			if _, err := d.root.Lstat(version + suffix); err == nil {
+			if _, ok := d.root.size(version + suffix); ok {
 				at = max(at, fi.ModTime().UnixMicro(), 1)
 			}
 		}
