@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -565,5 +566,16 @@ func TestThePlotIsWellFormedAndShowsEachContender(t *testing.T) {
 	}
 	if strings.Contains(plot, "NaN") || strings.Contains(plot, "Inf") {
 		t.Error("the plot has numbers that are none")
+	}
+}
+
+// The floor is direct's own share of the processors, and the work of verifying on top.
+func TestTheFloorOfAColdDownloadIsAllTheWorkThatIsLeft(t *testing.T) {
+	n := float64(runtime.NumCPU())
+	m := table{}
+	m.put("direct", 0, sample{"s": 10, "processors busy, %": 90})
+	m.put("hashing proxy", 0, sample{"server CPU s": 2 * n})
+	if got := floor(m).median(); math.Abs(got-1.1) > 1e-9 {
+		t.Errorf("90 %% of ten seconds and two more on each processor are %v of ten seconds; want 1.1", got)
 	}
 }

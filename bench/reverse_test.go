@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/mod/sumdb/dirhash"
 )
 
 // The proxies that stand for the least cost hand on what the source has, and the
@@ -31,12 +33,23 @@ func TestAReverseProxyHandsOnAndTheHashingOneOpensZips(t *testing.T) {
 		t.Fatal(err)
 	}
 	io.WriteString(w, "module example.com/m\n")
+	if w, err = z.CreateHeader(&zip.FileHeader{Name: "example.com/m@v1.0.0/a", Method: zip.Store}); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, "stored")
 	z.Close()
 	bad := bytes.Repeat([]byte("no zip "), 100_000)
 	for name, data := range map[string][]byte{"good.zip": good.Bytes(), "bad.zip": bad} {
 		if err := os.WriteFile(filepath.Join(tree, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	want, err := dirhash.HashZip(filepath.Join(tree, "good.zip"), dirhash.Hash1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := hashZip(bytes.NewReader(good.Bytes()), int64(good.Len())); got != want || err != nil {
+		t.Errorf("the hash is %s, %v; x/mod says %s", got, err, want)
 	}
 	src, err := newSource(tree, http.NotFoundHandler())
 	if err != nil {

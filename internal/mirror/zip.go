@@ -87,7 +87,7 @@ func readZip(r io.ReaderAt, size int64, mod module.Version) (*moduleZip, error) 
 		return nil, &ZipError{Err: err, Damaged: true}
 	}
 	z := &moduleZip{r: r, size: size, prefix: mod.Path + "@" + mod.Version + "/"}
-	seen := collisions{}
+	seen := make(collisions, len(zr.File))
 	var total, packed int64
 	for _, f := range zr.File {
 		name, ok := strings.CutPrefix(f.Name, z.prefix)

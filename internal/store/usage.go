@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/modsluice/sluice/internal/goproxy"
@@ -209,9 +210,14 @@ func readSlot(f *os.File, n int) slot {
 	return slot{gen: logGen(f)}
 }
 
+// slotBuffers are for readSlots: every commit reads all slots.
+var slotBuffers = sync.Pool{New: func() any { return new([lockShards * slotSize]byte) }}
+
 // readSlots reads all slots without their locks, and reports whether each is whole.
 func readSlots(f *os.File) (ok bool, all []slot) {
-	b := make([]byte, lockShards*slotSize)
+	buf := slotBuffers.Get().(*[lockShards * slotSize]byte)
+	defer slotBuffers.Put(buf)
+	b := buf[:]
 	all = make([]slot, lockShards)
 	for range 3 { // a slot may be read while it is written
 		ok = true
