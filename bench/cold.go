@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -240,11 +239,15 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 		return atMost(v)
 	}
 	if b.wants(4) {
+		processors, err := onlineProcessors()
+		if err != nil {
+			return err
+		}
 		add(judge(4, what+", source near: through sluice serve ÷ direct", "×", t.ratio("s", "sluice", "direct"), most(1.00), ""))
 		add(judge(4, what+", source near: share of the processors' time that going directly takes, source included", "%", t.of("direct", "processors busy, %"), bar{}, "what a proxy does in this time comes on top"))
 		add(judge(4, "the same, through a reverse proxy that keeps and verifies nothing ÷ direct", "×", t.ratio("s", "reverse proxy", "direct"), bar{}, "what any proxy between costs here"))
-		add(judge(4, "the same, through one that takes the hash of every zip with Sluice's decompressor, and does nothing else ÷ direct", "×", t.ratio("s", "hashing proxy", "direct"), bar{}, "what verifying costs besides"))
-		add(judge(4, "the same: the work of going directly and of that proxy, with the processors never idle ÷ direct", "×", floor(t), bar{}, "the least for a proxy that verifies and shares them"))
+		add(judge(4, "the same, through one that takes the hash of every zip with Sluice's decompressor, and no more ÷ direct", "×", t.ratio("s", "hashing proxy", "direct"), bar{}, "what verifying costs besides"))
+		add(judge(4, "the same: the work of going directly and of that proxy, with the processors never idle ÷ direct", "×", floor(t, processors), bar{}, "what is left to gain for a proxy that verifies"))
 	}
 	if b.wants(5) {
 		add(judge(5, what+", source 100 ms away: through sluice serve ÷ direct", "×", t.ratio("s", "sluice, 100 ms", "direct, 100 ms"), most(0.30), ""))
@@ -264,14 +267,14 @@ func (b *bench) coldGraph(ctx context.Context, p program) error {
 	return nil
 }
 
-// floor is how long a download through a proxy that does no more than to verify
+// floor is how long a download through the proxy that does no more than to verify
 // would take if the processors were never idle, by the time of going directly.
-func floor(t table) series {
+func floor(t table, processors int) series {
 	busy := t.of("direct", "processors busy, %")
 	own := t.of("hashing proxy", "server CPU s").over(t.of("direct", "s"))
 	f := make(series, min(len(busy), len(own)))
 	for i := range f {
-		f[i] = busy[i]/100 + own[i]/float64(runtime.NumCPU())
+		f[i] = busy[i]/100 + own[i]/float64(processors)
 	}
 	return f
 }

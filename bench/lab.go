@@ -287,6 +287,24 @@ func jiffies() (all, idle int64, err error) {
 	return parseJiffies(line)
 }
 
+// onlineProcessors is how many processors the first line of /proc/stat is about,
+// whichever this program may use.
+func onlineProcessors() (n int, err error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, "cpu") && name != "cpu" {
+			n++
+		}
+	}
+	if n == 0 {
+		return 0, errors.New("/proc/stat names no processor")
+	}
+	return n, nil
+}
+
 // parseJiffies reads the first line of /proc/stat (proc_stat(5)): what guests had is
 // in what users had.
 func parseJiffies(line string) (all, idle int64, err error) {

@@ -214,8 +214,8 @@ least and the greatest beside it. Client, server and source share the machine. n
 100 ms away is a relay on loopback that delays each direction by 50 ms without limiting the bandwidth; the checksum database,
 signed with a key of the run, lies behind it too, and only Sluice asks it: the go command alone verifies by go.sum. The graphs are
 those of public programs. The reverse proxies of line 4 are the standard library's: the one keeps nothing and verifies nothing, the
-other does nothing but take the hash of every zip, with Sluice's decompressor, before the last block goes out. Neither stores anything nor asks
-the database: both show what any proxy costs that shares the processors with the go command. The programs' module caches and Sluice's store are empty unless it says warm. "go build" is told to do
+other keeps each zip in a file until it has taken its hash, with Sluice's decompressor, before the last block goes out. Neither asks the database: both
+show what any proxy costs that shares the processors with the go command. The programs' module caches and Sluice's store are empty unless it says warm. "go build" is told to do
 all but compile.`) + "\n\n")
 	if plot != "" {
 		fmt.Fprintf(&b, "![Times of go mod download, and throughput of a warm server, beside other ways](%s)\n\n", plot)

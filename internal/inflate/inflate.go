@@ -55,9 +55,9 @@ func (e entry) value() uint   { return uint(e >> 16 & 0x7fff) }
 func (e entry) kind() entry   { return e & kindMask }
 func (e entry) literal() bool { return int32(e) < 0 }
 
-func value(n int) entry  { return entry(n) << 16 }
-func extra(n uint) entry { return entry(n) }
-func code(n uint) entry  { return entry(n)<<8 | entry(n) }
+func withValue(n int) entry  { return entry(n) << 16 }
+func withExtra(n uint) entry { return entry(n) }
+func withCode(n uint) entry  { return entry(n)<<8 | entry(n) }
 
 // A Decoder has the tables and the buffers, a quarter of a megabyte. Its zero value
 // is ready for use, by one goroutine at a time.
@@ -84,25 +84,25 @@ var litMeans, distMeans, codeMeans = means()
 
 func means() (lit [288]entry, dist [32]entry, code [19]entry) {
 	for i := range 256 {
-		lit[i] = literal | value(i)
+		lit[i] = literal | withValue(i)
 	}
 	lit[256] = kindEnd
 	length := 3
 	for i := 257; i < 285; i++ {
 		n := uint(max(0, (i-261)/4))
-		lit[i] = extra(n) | value(length)
+		lit[i] = withExtra(n) | withValue(length)
 		length += 1 << n
 	}
-	lit[285] = value(258)
+	lit[285] = withValue(258)
 	lit[286], lit[287], dist[30], dist[31] = kindBad, kindBad, kindBad, kindBad
 	distance := 1
 	for i := range maxDist {
 		n := uint(max(0, i/2-1))
-		dist[i] = extra(n) | value(distance)
+		dist[i] = withExtra(n) | withValue(distance)
 		distance += 1 << n
 	}
 	for i := range code {
-		code[i] = literal | value(i)
+		code[i] = literal | withValue(i)
 	}
 	return lit, dist, code
 }
@@ -115,11 +115,11 @@ func (d *Decoder) build(table []entry, first uint, lengths []uint8, means []entr
 		count[n&maxCode]++
 	}
 	none := count[0]
-	left, free := 1, none
+	left, place := 1, none
 	for n := 1; n <= maxCode; n++ {
 		left = left<<1 - count[n] // codes of n bits that are not in use
-		next[n] = free
-		free += count[n]
+		next[n] = place
+		place += count[n]
 	}
 	if left != 0 {
 		if used := len(lengths) - none; used > 1 || used == 1 && count[1] == 0 {
@@ -131,7 +131,7 @@ func (d *Decoder) build(table []entry, first uint, lengths []uint8, means []entr
 		for sym, n := range lengths {
 			if n > 0 {
 				for i := 0; i < 1<<first; i += 2 {
-					table[i] = means[sym] + code(1)
+					table[i] = means[sym] + withCode(1)
 				}
 			}
 		}
@@ -160,7 +160,7 @@ func (d *Decoder) build(table []entry, first uint, lengths []uint8, means []entr
 			break
 		}
 		count[n]--
-		table[at] = means[syms[0]] + code(n)
+		table[at] = means[syms[0]] + withCode(n)
 		syms = syms[1:]
 		if at == size-1 {
 			for ; size < 1<<first; size *= 2 {
@@ -171,7 +171,7 @@ func (d *Decoder) build(table []entry, first uint, lengths []uint8, means []entr
 		at = after(at, size-1)
 	}
 	// Longer codes have further tables, as large as the codes in each demand.
-	free = 1 << first
+	free := 1 << first
 	for head, begin := -1, 0; ; {
 		for count[n] == 0 {
 			n++
@@ -183,12 +183,12 @@ func (d *Decoder) build(table []entry, first uint, lengths []uint8, means []entr
 				more++
 			}
 			if free += 1 << more; free > len(table) {
-				return false
+				return false // there is room for all; see Decoder
 			}
-			table[head] = kindLink | entry(first) | entry(more)<<8 | value(begin)
+			table[head] = kindLink | entry(first) | entry(more)<<8 | withValue(begin)
 		}
 		count[n]--
-		e := means[syms[0]] + code(n-first)
+		e := means[syms[0]] + withCode(n-first)
 		syms = syms[1:]
 		for i := begin + at>>first; i < free; i += 1 << (n - first) {
 			table[i] = e
@@ -585,7 +585,7 @@ func (d *Decoder) symbols() (end bool, err error) {
 			buf >>= e & 63
 			have -= uint(e & 63)
 			e = dist[e.value()+uint(buf)&(1<<(e>>8&15)-1)]
-			if e&kindOdd != 0 {
+			if e&kindOdd != 0 { // 30 and 31 are only in the fixed code, which has no links
 				return false, ErrCorrupt
 			}
 		}

@@ -78,8 +78,17 @@ func TestWhatWasCompressedComesOutAgain(t *testing.T) {
 				}
 			}
 			full := errors.New("full")
-			if _, err := d.Copy(writer(func([]byte) (int, error) { return 0, full }), bytes.NewReader(src)); err != full {
-				t.Errorf("%s, level %d, into what takes nothing: %v", name, level, err)
+			for takes := range 4 {
+				writes := 0
+				w := writer(func(p []byte) (int, error) {
+					if writes++; writes > takes {
+						return 0, full
+					}
+					return len(p), nil
+				})
+				if _, err := d.Copy(w, bytes.NewReader(src)); (err == full) != (writes > takes) || err != nil && err != full {
+					t.Errorf("%s, level %d, into what takes %d writes of %d: %v", name, level, takes, writes, err)
+				}
 			}
 		}
 	}
@@ -388,7 +397,7 @@ func TestCodesOfAnyShape(t *testing.T) {
 	whole := 0 // streams, rather than such as reach too far back
 	rnd := rand.New(rand.NewPCG(5, 6))
 	var d inflate.Decoder
-	for range 2000 {
+	for i := range 2000 {
 		w := &bitWriter{}
 		out := 0
 		for blocks := 1 + rnd.IntN(2); blocks > 0; blocks-- {
@@ -434,6 +443,11 @@ func TestCodesOfAnyShape(t *testing.T) {
 			whole++
 		}
 		agree(t, &d, w.b)
+		if i%200 == 0 {
+			for cut := range w.b {
+				agree(t, &d, w.b[:cut])
+			}
+		}
 	}
 	if whole < 1900 {
 		t.Errorf("%d of 2000 streams are whole", whole)

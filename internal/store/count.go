@@ -356,7 +356,7 @@ func (a *account) count(modPath string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	costs := map[string]int64{}
+	found := map[string]int64{}
 	last := map[string]int64{}
 	if files != nil {
 		defer files.Close()
@@ -370,7 +370,7 @@ func (a *account) count(modPath string) error {
 			if err != nil {
 				continue // a pin
 			}
-			costs[version] += costOf(fi.Size())
+			found[version] += costOf(fi.Size())
 			if rfi, err := e.Info(); err == nil {
 				last[version] = max(last[version], rfi.ModTime().UnixMicro())
 			}
@@ -378,7 +378,7 @@ func (a *account) count(modPath string) error {
 	}
 	var uses []use
 	var bytes int64
-	for version, cost := range costs {
+	for version, cost := range found {
 		bytes += cost
 		uses = append(uses, use{last[version], dir + "/" + version})
 	}
@@ -399,6 +399,6 @@ func (a *account) count(modPath string) error {
 		return err
 	}
 	// What was marked counts once the slot says so, together with the numbers.
-	a.s.newBytes, a.s.newVersions, a.s.marks = a.s.newBytes+bytes, a.s.newVersions+int64(len(costs)), a.s.marks+1
+	a.s.newBytes, a.s.newVersions, a.s.marks = a.s.newBytes+bytes, a.s.newVersions+int64(len(found)), a.s.marks+1
 	return nil
 }

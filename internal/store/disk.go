@@ -804,7 +804,7 @@ func (p *diskPending) commit(rec Record) (Record, error) {
 	if err := d.writeRecord(name, rec); err != nil {
 		return Record{}, err
 	}
-	there[slices.Index(suffixes[:], path.Ext(name))] = costOf(rec.Size)
+	*there.of(path.Ext(name)) = costOf(rec.Size)
 	var note intent
 	if there.has(suffixes[:]...) { // this one completes it
 		if note, err = d.noteList(req.Module.Path); err != nil {

@@ -225,10 +225,10 @@ func (d *Disk) evictVersions(modPath string, victims []use) (err error) {
 	if err != nil {
 		return err
 	}
-	costs := map[string]int64{}
+	freed := map[string]int64{}
 	victims = slices.DeleteFunc(victims, func(u use) bool {
-		costs[u.version] = d.evictable(u, modPath)
-		return costs[u.version] == 0
+		freed[u.version] = d.evictable(u, modPath)
+		return freed[u.version] == 0
 	})
 	if len(victims) == 0 {
 		return nil
@@ -281,7 +281,7 @@ func (d *Disk) evictVersions(modPath string, victims []use) (err error) {
 	}
 	for _, u := range victims {
 		if !slices.Contains(stuck, u.version) {
-			d.tellEvicted(costs[u.version])
+			d.tellEvicted(freed[u.version])
 		}
 	}
 	if !late {
@@ -293,9 +293,12 @@ func (d *Disk) evictVersions(modPath string, victims []use) (err error) {
 // evictFile removes an artifact and its Record, if they are there, under the lock.
 func (d *Disk) evictFile(name, modPath string) error {
 	req, err := goproxy.ParsePath(name)
-	there := d.costs(versionName(name))
-	if err != nil || !there.has(path.Ext(name)) {
+	if err != nil {
 		return err
+	}
+	there := d.costs(versionName(name))
+	if !there.has(path.Ext(name)) {
+		return nil
 	}
 	a := d.account(req, name, there)
 	if a != nil {

@@ -142,7 +142,7 @@ func (d *Disk) change(name string, may func(now []byte) error, data []byte, dura
 	}
 	db, _, _ := strings.Cut(name, "/")
 	if supported := db + "/supported"; name != supported {
-		if _, ok := d.root.size(sumdbDir + "/" + supported); !ok {
+		if _, err := d.root.Lstat(sumdbDir + "/" + supported); errors.Is(err, fs.ErrNotExist) {
 			if err := d.writeSummed(supported, nil, nil, false, false); err != nil {
 				return err
 			}

@@ -132,7 +132,7 @@ func versionName(name string) string { return strings.TrimSuffix(name, path.Ext(
 var suffixes = [...]string{".zip", ".mod", ".info"} // in the order in which they are evicted
 
 // costs are what the artifacts of a version count for, in the order of suffixes;
-// 0 is one that is not there.
+// 0 is one that is not there, or of which that cannot be told.
 type costs [len(suffixes)]int64
 
 func (c costs) sum() (n int64) {
@@ -142,10 +142,13 @@ func (c costs) sum() (n int64) {
 	return n
 }
 
+// of is that of the artifact with a suffix.
+func (c *costs) of(suffix string) *int64 { return &c[slices.Index(suffixes[:], suffix)] }
+
 // has reports whether the version has an artifact of each of these suffixes.
 func (c costs) has(some ...string) bool {
 	for _, suffix := range some {
-		if c[slices.Index(suffixes[:], suffix)] == 0 {
+		if *c.of(suffix) == 0 {
 			return false
 		}
 	}
@@ -160,7 +163,8 @@ func (d *Disk) costs(version string) (c costs) {
 	return c
 }
 
-// cost is what the artifact at name counts for, by what is there this moment.
+// cost is what the artifact at name counts for, by what is there this moment: 0 if
+// it is not, or that cannot be told.
 func (d *Disk) cost(name string) int64 {
 	if _, ok := d.root.size(recordName(name)); !ok {
 		return 0
@@ -321,12 +325,11 @@ func (a *account) begin(modPath string) {
 
 // settle counts the version as it now is, and notes that it was used.
 func (a *account) settle() {
-	now, touch := a.there, suffixes[:]
+	now, touch := a.there, []string{a.suffix}
 	if a.suffix == "" {
-		now = a.d.costs(a.version)
+		now, touch = a.d.costs(a.version), suffixes[:]
 	} else {
-		now[slices.Index(touch, a.suffix)] = a.d.cost(a.version + a.suffix)
-		touch = []string{a.suffix}
+		*now.of(a.suffix) = a.d.cost(a.version + a.suffix)
 	}
 	cost := now.sum()
 	a.s.add(cost, 1)
