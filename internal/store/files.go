@@ -60,6 +60,9 @@ var errTorn = errors.New("the file does not agree with its sum")
 // changed this moment.
 func (d *Disk) readSummed(name string) ([]byte, error) {
 	data, err := d.root.ReadFile(sumdbDir + "/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	if err != nil {
 		if fi, lerr := d.root.Lstat(sumdbDir + "/" + name); lerr == nil && fi.IsDir() {
 			return nil, fs.ErrNotExist
