@@ -235,27 +235,40 @@ func TestABugInAnAnswerFromMemoryClosesTheConnection(t *testing.T) {
 	}
 }
 
-// slowly connects in a way that has little of an answer under way at a time: the
-// server has to wait for the client to read.
-func slowly(t *testing.T, addr string) *net.TCPConn {
+// serveSlowly serves with little of an answer under way at a time, whatever the
+// kernel's defaults: the server has to wait for a client that does not read.
+func (r *rig) serveSlowly() (addr string, stop func(), done <-chan error) {
+	r.t.Helper()
+	lc := net.ListenConfig{Control: option(syscall.SO_SNDBUF)}
+	ln, err := lc.Listen(r.t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return r.serveAt(ln) // connections have the buffer of their listener
+}
+
+// slowly connects with room for little of an answer.
+func slowly(t *testing.T, addr string) net.Conn {
 	t.Helper()
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		if e := raw.Control(func(fd uintptr) {
-			err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096),
-				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536))
-		}); e != nil {
-			return e
-		}
-		return err
-	}}
+	d := net.Dialer{Control: option(syscall.SO_RCVBUF)}
 	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
-	return c.(*net.TCPConn)
+	return c
+}
+
+// option makes a socket's buffer small, for good: the kernel no longer tunes it.
+func option(buffer int) func(_, _ string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var set error
+		err := raw.Control(func(fd uintptr) {
+			set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, buffer, 4096)
+		})
+		return errors.Join(err, set)
+	}
 }
 
 // long makes a module whose list is as long as may be in memory, and is there.
@@ -272,7 +285,7 @@ func (r *rig) long(path string) (list string, size int) {
 // that rests.
 func TestAnAnswerFromMemoryIsFinishedBeforeTheServerHasStopped(t *testing.T) {
 	r := newRig(t, parts{store: openDisk(t)})
-	addr, stop, done := r.serveOn()
+	addr, stop, done := r.serveSlowly()
 	list, size := r.long("finish.test/m")
 	c := slowly(t, addr)
 	br := bufio.NewReader(c)
@@ -313,7 +326,7 @@ func TestAnAnswerFromMemoryIsFinishedBeforeTheServerHasStopped(t *testing.T) {
 func TestAClientThatReadsSlowlyMayRestAsLongAsOthers(t *testing.T) {
 	const idle = time.Second
 	r := newRig(t, parts{store: openDisk(t), config: func(c *server.Config) { c.Idle = idle }})
-	addr, _, _ := r.serveOn()
+	addr, _, _ := r.serveSlowly()
 	list, size := r.long("slow.test/m")
 	c := slowly(t, addr)
 	br := bufio.NewReader(c)
