@@ -498,11 +498,12 @@ func plainPath(err error) error {
 // project's versions in the module cache.
 func (x *emergency) detect(ctx context.Context, begin time.Time) error {
 	var cache modcache.Report
+	project := x.cacheConfig(nil, 0) // before ask, which may change the environment
 	var beside sync.WaitGroup
 	beside.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, hasty.all)
 		defer cancel()
-		cache = x.checkCache(ctx, 0)
+		cache = checkCache(ctx, project)
 	})
 	err := x.ask(ctx)
 	beside.Wait()
@@ -712,9 +713,9 @@ func (x *emergency) arrange() {
 	}
 }
 
-// checkCache looks at the versions of the module cache that go.sum names.
-func (x *emergency) checkCache(ctx context.Context, most int64) modcache.Report {
-	k, err := modcache.Open(x.cacheConfig(nil, most))
+// checkCache looks at the versions of a module cache.
+func checkCache(ctx context.Context, c modcache.Config) modcache.Report {
+	k, err := modcache.Open(c)
 	if err != nil {
 		return modcache.Report{} // the go command makes it, or says what is wrong with it
 	}
@@ -1171,7 +1172,7 @@ func (x *emergency) failed(w *world, output string) (rescue.Outcome, string, err
 // verify reads what the module cache has of the project again.
 func (x *emergency) verify(ctx context.Context) (string, bool) {
 	start := time.Now()
-	r := x.checkCache(ctx, maxVerified)
+	r := checkCache(ctx, x.cacheConfig(nil, maxVerified))
 	bad := slices.DeleteFunc(slices.Clone(r.Damages), func(d modcache.Damage) bool { return d.Module.Path == "" || d.Kind == modcache.Leftover })
 	if len(bad) > 0 {
 		text := finding.OneLine(bad[0].File+": "+bad[0].Text, 300)
