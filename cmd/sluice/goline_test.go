@@ -104,7 +104,7 @@ func TestWhatABuildIsFor(t *testing.T) {
 
 func TestWhichPackagesACommandNames(t *testing.T) {
 	for line, want := range map[string]string{
-		"go build ./... example.com/a/... example.com/b": "example.com/a example.com/b",
+		"go build ./... example.com/a/... example.com/b": "example.com/a/... example.com/b",
 		"go run example.com/a example.com/b":             "example.com/a",
 		"go install":                                     "",
 	} {

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"go/build"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,40 +13,156 @@ import (
 
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/mirror"
+	"github.com/modsluice/sluice/internal/modtest"
+	"github.com/modsluice/sluice/internal/store"
 )
 
-// What a module requires that comes past us is unknown, so it may be anything; what one
-// requires whose .mod is yet to come is known then.
-func TestOfAModuleThatComesPastUsNothingIsKnown(t *testing.T) {
-	v := func(path string) module.Version { return module.Version{Path: path, Version: "v1.0.0"} }
-	zip := func(path string) goproxy.Request { return goproxy.Request{Kind: goproxy.Zip, Module: v(path)} }
-	mod := func(path string) goproxy.Request { return goproxy.Request{Kind: goproxy.Mod, Module: v(path)} }
-	p := &checkout{
-		cache:  t.TempDir(),
-		zips:   []module.Version{v("corp.test/lib"), v("a.test"), v("b.test"), v("c.test")},
-		wanted: []goproxy.Request{mod("a.test"), mod("b.test"), mod("c.test"), mod("z.test"), zip("a.test"), zip("b.test"), zip("c.test")},
-	}
-	names := func(reqs []goproxy.Request) string {
-		var l []string
-		for _, r := range reqs {
-			l = append(l, r.Module.Path)
+// A needing is a project whose modules are in a world: some come by us, some are in the
+// module cache.
+type needing struct {
+	*needs
+	w *modtest.World
+	p *checkout
+}
+
+// newNeeding has a module for each path. It has packages at its root, in sub and in far,
+// which import what imports says for "path", "path/sub" and "path/far". Those of cached are
+// in the module cache, or ought to be.
+func newNeeding(t *testing.T, imports map[string]string, paths, cached []string) *needing {
+	k := &needing{w: modtest.New(t), p: &checkout{cache: t.TempDir()}}
+	for _, p := range slices.Concat(paths, cached) {
+		files := modtest.Files{}
+		for _, dir := range []string{"", "/sub", "/far"} {
+			text := "package x\n"
+			for _, pkg := range strings.Fields(imports[p+dir]) {
+				text += "\nimport _ \"" + pkg + "\"\n"
+			}
+			files[strings.TrimPrefix(dir+"/x.go", "/")] = text
 		}
-		return strings.Join(l, " ")
+		files["x_test.go"] = "package x\n\nimport _ \"test.test\"\n"
+		files["testdata/x.go"] = "package x\n\nimport _ \"data.test\"\n"
+		v := k.w.Add(p, "v1.0.0", files)
+		k.p.zips = append(k.p.zips, v)
+		if !slices.Contains(cached, p) {
+			k.p.wanted = append(k.p.wanted, goproxy.Request{Kind: goproxy.Mod, Module: v}, goproxy.Request{Kind: goproxy.Zip, Module: v})
+		}
 	}
-	n := newNeeds(p)
-	if got := names(n.first); got != "a.test b.test c.test z.test" {
-		t.Errorf("%s come first", got)
+	k.needs = newNeeds(k.p, &build.Default, func(req goproxy.Request) (*store.Blob, error) {
+		data := k.w.Zip(req.Module)
+		return &store.Blob{Content: bytes.NewReader(data), Record: store.Record{Size: int64(len(data))}}, nil
+	})
+	return k
+}
+
+// inCache puts a zip into the module cache.
+func (k *needing) inCache(t *testing.T, path string, data []byte) {
+	req := goproxy.Request{Kind: goproxy.Zip, Module: module.Version{Path: path, Version: "v1.0.0"}}
+	file := filepath.Join(k.p.cache, "cache", "download", filepath.FromSlash(req.Path()))
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		t.Fatal(err)
 	}
-	if got := names(n.imported("a.test/pkg")); got != "a.test" {
-		t.Errorf("a.test needs %s", got)
+	if err := os.WriteFile(file, data, 0o666); err != nil {
+		t.Fatal(err)
 	}
-	if got := names(n.fetched(mirror.Fetched{Request: mod("a.test"), Bytes: []byte("module a.test\n\nrequire b.test v0.1.0\n")})); got != "b.test" {
-		t.Errorf("what a.test requires needs %s", got)
+}
+
+// come are the paths that are needed since the zip of one is there.
+func (k *needing) come(path string) string {
+	return zips(k.fetched(mirror.Fetched{Request: goproxy.Request{Kind: goproxy.Zip, Module: module.Version{Path: path, Version: "v1.0.0"}}}))
+}
+
+func zips(reqs []goproxy.Request) string {
+	var l []string
+	for _, r := range reqs {
+		if r.Kind != goproxy.Zip {
+			return "not a zip: " + r.Path()
+		}
+		l = append(l, r.Module.Path)
 	}
-	if got := names(n.imported("corp.test/lib/pkg")); got != "c.test" {
-		t.Errorf("a module that comes past us needs %s of what is left", got)
+	slices.Sort(l)
+	return strings.Join(l, " ")
+}
+
+func TestWhatIsNeededShowsZipByZip(t *testing.T) {
+	k := newNeeding(t, map[string]string{
+		"a.test":        "b.test/sub fmt",
+		"a.test/far":    "f.test",
+		"b.test":        "x.test",
+		"b.test/sub":    "c.test/m/sub",
+		"c.test/m/sub":  "a.test/far b.test",
+		"k.test/cached": "d.test",
+	}, []string{"a.test", "b.test", "c.test", "c.test/m", "d.test", "f.test", "x.test", "test.test", "data.test"}, []string{"k.test/cached"})
+	k.inCache(t, "k.test/cached", k.w.Zip(module.Version{Path: "k.test/cached", Version: "v1.0.0"}))
+	for _, step := range []struct{ what, got, want string }{
+		{"fmt", zips(k.imported("fmt")), ""},
+		{"a.test", zips(k.imported("a.test")), "a.test"},
+		{"a.test again", zips(k.imported("a.test")), ""},
+		{"the zip of a.test", k.come("a.test"), "b.test"},
+		{"the zip of b.test", k.come("b.test"), "c.test c.test/m"}, // the go command looks into both
+		{"the zip of c.test", k.come("c.test"), ""},
+		{"the zip of c.test/m, which wants more of two that are there", k.come("c.test/m"), "f.test x.test"},
+		{"a zip of nobody's", k.come("stranger.test"), ""},
+		{"what is in the module cache", zips(k.imported("k.test/cached")), "d.test"},
+	} {
+		if step.got != step.want {
+			t.Errorf("%s: needed is %q, want %q", step.what, step.got, step.want)
+		}
 	}
-	if got := n.imported("fmt"); len(got) > 0 {
-		t.Errorf("fmt needs %s", names(got))
+	if !k.lacks() {
+		t.Error("nothing may be needed any more")
+	}
+}
+
+func TestAPatternNeedsAllThatItMayName(t *testing.T) {
+	imports := map[string]string{"a.test/m": "b.test", "a.test/m/far": "c.test", "a.test/m/nested": "d.test"}
+	paths := []string{"a.test/m", "a.test/m/nested", "a.test/mm", "b.test", "c.test", "d.test", "data.test", "test.test"}
+	k := newNeeding(t, imports, paths, nil)
+	if got := zips(k.imported("a.test/m/...")); got != "a.test/m a.test/m/nested" {
+		t.Errorf("a pattern needs %q", got)
+	}
+	if got := k.come("a.test/m"); got != "b.test c.test" {
+		t.Errorf("what it names in a module needs %q", got)
+	}
+	if got := k.come("a.test/m/nested"); got != "d.test" {
+		t.Errorf("what it names in another needs %q", got)
+	}
+	if got := zips(newNeeding(t, imports, paths, nil).imported("a.test/m/far...")); got != "a.test/m" {
+		t.Errorf("a pattern below a module needs %q", got)
+	}
+}
+
+// What a module imports that comes past us, or is damaged, is unknown: it may be anything.
+func TestWhatCannotBeReadMayNeedAnything(t *testing.T) {
+	for what, data := range map[string]string{"is not there": "", "is damaged": "not a zip"} {
+		k := newNeeding(t, map[string]string{"a.test": "b.test"}, []string{"a.test", "b.test", "c.test"}, []string{"corp.test/lib"})
+		if data != "" {
+			k.inCache(t, "corp.test/lib", []byte(data))
+		}
+		if got := zips(k.imported("a.test")); got != "a.test" {
+			t.Errorf("a.test needs %q", got)
+		}
+		if got := zips(k.imported("corp.test/lib/pkg")); got != "b.test c.test" {
+			t.Errorf("a module whose zip %s needs %q of what is left", what, got)
+		}
+		if got := k.come("a.test") + zips(k.imported("b.test")); got != "" {
+			t.Errorf("%q is needed twice", got)
+		}
+	}
+}
+
+// Without its checksum the go command takes no package from a module, unless it may add that:
+// then what this imports is unknown.
+func TestAModuleWithoutChecksumIsAskedLast(t *testing.T) {
+	k := newNeeding(t, map[string]string{"a.test/m": "b.test", "b.test": "c.test"}, []string{"a.test/m", "b.test", "c.test", "d.test"}, nil)
+	k.p.named = []module.Version{{Path: "a.test", Version: "v1.0.0"}, {Path: "bare.test", Version: "v1.0.0"}}
+	k.needs = newNeeds(k.p, k.build, k.open)
+	if got := zips(k.imported("a.test/m")); got != "a.test/m" {
+		t.Errorf("a package of a module below one without checksum needs %q", got)
+	}
+	if got := k.come("a.test/m"); got != "b.test" {
+		t.Errorf("a.test/m needs %q", got)
+	}
+	if got := zips(k.imported("bare.test/pkg")); got != "c.test d.test" {
+		t.Errorf("a package of a module without checksum needs %q of what is left", got)
 	}
 }

@@ -52,14 +52,17 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 		need = line.needs()
 	}
 	reqs := slices.Clone(p.wanted)
+	mods := func(reqs []goproxy.Request) []goproxy.Request {
+		return slices.DeleteFunc(reqs, func(req goproxy.Request) bool { return req.Kind == goproxy.Zip })
+	}
 	var n *needs  // nil: nothing leads to zips
 	scan := false // what is imported does
 	switch need {
 	case shareImported:
-		n = newNeeds(p)
-		reqs, scan = n.first, n.lacks()
+		n = newNeeds(p, line.context(p), w.store.Open)
+		reqs, scan = mods(reqs), n.lacks()
 	case shareMods:
-		reqs = slices.DeleteFunc(reqs, func(req goproxy.Request) bool { return req.Kind == goproxy.Zip })
+		reqs = mods(reqs)
 	case shareNone:
 		reqs = nil
 	}
