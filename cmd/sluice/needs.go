@@ -190,7 +190,7 @@ func (n *needs) read(c *candidate, dirs []string) ([]string, error) {
 	if c.zip != nil {
 		b, err := n.open(req)
 		if err != nil {
-			return nil, err
+			return nil, nil // it was not kept, nor would others be
 		}
 		defer b.Close()
 		return zipImports(b, b.Record.Size, c.version, n.build, dirs)

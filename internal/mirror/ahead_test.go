@@ -21,6 +21,7 @@ import (
 	"github.com/modsluice/sluice/internal/goproxy"
 	"github.com/modsluice/sluice/internal/mirror"
 	"github.com/modsluice/sluice/internal/modtest"
+	"github.com/modsluice/sluice/internal/store"
 	"github.com/modsluice/sluice/internal/upstream"
 )
 
@@ -383,6 +384,29 @@ func TestPrefetchTellsEachFile(t *testing.T) {
 	for _, req := range reqs[:3] {
 		r.wantStored(req, true)
 	}
+}
+
+// Who is told of a zip may open it, also where storing it takes its time.
+func TestPrefetchTellsOfAZipWhenItIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := modtest.New(t)
+		m := w.Add("pre.test/m", "v1.0.0", nil)
+		st := &ordered{Store: store.NewMem()}
+		r := newRig(t, parts{sources: []upstream.Source{pipe(t, "s", w.Handler())}, store: st})
+		told := false
+		prefetch(r, t.Context(), []goproxy.Request{zipOf(m)}, 1, nil, func(f mirror.Fetched) {
+			told = true
+			b, err := st.Open(f.Request)
+			if f.Err != nil || err != nil {
+				t.Errorf("told (%v), and the store says: %v", f.Err, err)
+				return
+			}
+			b.Close()
+		})
+		if !told {
+			t.Error("nothing was told")
+		}
+	})
 }
 
 // aFarDatabase takes its time for each module once.

@@ -55,6 +55,9 @@ func (m *Mirror) prefetchOne(ctx context.Context, req goproxy.Request, lay Layer
 		f.Bytes, f.Err = io.ReadAll(res.Content)
 	}
 	res.Close()
+	if req.Kind == goproxy.Zip {
+		m.settled(ctx, req) // who is told may open it
+	}
 	if claim != nil {
 		f.Laid = m.lay(ctx, req, claim)
 	}
@@ -64,7 +67,6 @@ func (m *Mirror) prefetchOne(ctx context.Context, req goproxy.Request, lay Layer
 // lay has a version laid down that has just been fetched. What hinders it is of no
 // consequence: whoever wants it asks for it.
 func (m *Mirror) lay(ctx context.Context, req goproxy.Request, claim Claim) bool {
-	m.settled(ctx, req)
 	fail := func(err error) bool {
 		if ctx.Err() == nil {
 			m.c.Log.Debug("not laid down", slog.String("module", req.Module.Path), slog.String("version", req.Module.Version), slog.Any("err", err))

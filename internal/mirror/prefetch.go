@@ -57,9 +57,10 @@ type Fetched struct {
 // Prefetch begins without any file: Add says what to fetch, and Wait must be called last.
 // It fetches parallel small files at a time, and half as many zips beside them, which are
 // work for the processor while the small ones are waiting for the network. Each is told
-// as it is done, one at a time, those that cannot be had too; done may call Add. Where
-// lay is not nil, it is offered each version whose zip is among them. When ctx ends, what
-// is under way ends with an error, and what has not begun is not told.
+// as it is done, one at a time, those that cannot be had too, and a zip when it is stored,
+// if the store takes it; done may call Add. Where lay is not nil, it is offered each version
+// whose zip is among them. When ctx ends, what is under way ends with an error, and what has
+// not begun is not told.
 func (m *Mirror) Prefetch(ctx context.Context, parallel int, lay Layer, done func(Fetched)) *Prefetch {
 	parallel = max(parallel, 1)
 	p := &Prefetch{m: m, ctx: ctx, lay: lay, done: done, asked: map[module.Version]bool{}}
