@@ -392,7 +392,7 @@ func TestPrefetchTellsOfAZipWhenItIsStored(t *testing.T) {
 		w := modtest.New(t)
 		m := w.Add("pre.test/m", "v1.0.0", nil)
 		st := &ordered{Store: store.NewMem()}
-		r := newRig(t, parts{sources: []upstream.Source{pipe(t, "s", w.Handler())}, store: st})
+		r := newRig(t, parts{sources: []upstream.Source{pipe(t, "s", w.Handler())}, store: st, sums: sumsOf(t, w.SumDB("sumdb.test"), nil)})
 		told := false
 		prefetch(r, t.Context(), []goproxy.Request{zipOf(m)}, 1, nil, func(f mirror.Fetched) {
 			told = true
