@@ -193,7 +193,7 @@ func ordinary(arg string) bool {
 	})
 }
 
-// packages are the import paths that the command names, and patterns of them.
+// packages are the import paths that the command names, and patterns of them, as it reads them.
 func (g *goLine) packages() (list []string) {
 	args := g.args
 	if g.verb == "run" {
@@ -201,7 +201,7 @@ func (g *goLine) packages() (list []string) {
 	}
 	for _, arg := range args {
 		if !build.IsLocalImport(arg) {
-			list = append(list, arg)
+			list = append(list, path.Clean(strings.ReplaceAll(arg, `\\`, "/")))
 		}
 	}
 	return list

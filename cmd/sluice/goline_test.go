@@ -106,7 +106,8 @@ func TestWhichPackagesACommandNames(t *testing.T) {
 	for line, want := range map[string]string{
 		"go build ./... example.com/a/... example.com/b": "example.com/a/... example.com/b",
 		"go run example.com/a example.com/b":             "example.com/a",
-		"go install":                                     "",
+		"go build a.test/m/sub/ a.test//x /etc/y":        "a.test/m/sub a.test/x /etc/y",
+		"go install": "",
 	} {
 		if got := strings.Join(parseLine(t, "", line).packages(), " "); got != want {
 			t.Errorf("%s: %s", line, got)

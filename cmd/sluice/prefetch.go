@@ -42,7 +42,10 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 			return reqs
 		}
 		return slices.DeleteFunc(reqs, func(req goproxy.Request) bool {
-			_, err := w.store.Record(req)
+			b, err := w.store.Open(req)
+			if err == nil {
+				b.Close()
+			}
 			return err != nil
 		})
 	}
@@ -121,9 +124,9 @@ func (e *env) prefetch(ctx context.Context, con *console, w *world, l *config.Lo
 		defer close(finished)
 		if scan {
 			for _, pkg := range line.packages() {
-				add(n.imported(pkg))
+				add(n.asked(pkg))
 			}
-			imports(ctx, p.dirs, line.context(p), func(pkg string) { add(n.imported(pkg)) })
+			imports(ctx, p.dirs, line.context(p), func(pkgs []string) { add(n.imported(pkgs)) })
 		}
 		b.close()
 		fetch.Wait()

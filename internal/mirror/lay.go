@@ -50,10 +50,7 @@ func (m *Mirror) prefetchOne(ctx context.Context, req goproxy.Request, lay Layer
 		f.Err = err
 		return f
 	}
-	f.Hit, f.Local, f.Size, f.Bytes = res.Hit, res.Local, res.Size, res.Bytes
-	if f.Bytes == nil && req.Kind != goproxy.Zip { // it is too long to be held
-		f.Bytes, f.Err = io.ReadAll(res.Content)
-	}
+	f.Hit, f.Local, f.Size = res.Hit, res.Local, res.Size
 	res.Close()
 	if req.Kind == goproxy.Zip {
 		m.settled(ctx, req) // who is told may open it

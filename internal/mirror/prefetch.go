@@ -47,7 +47,6 @@ type prefetchLane struct {
 type Fetched struct {
 	Request goproxy.Request
 	Size    int64
-	Bytes   []byte // the content of an .info or .mod; never to be changed
 	Hit     bool
 	Local   bool // from the module cache of this machine
 	Laid    bool // by the Layer
