@@ -58,7 +58,9 @@ the latest when the .mod files are there, while the zips come. Nothing needs to 
 configured, and nothing is left behind but what is stored, and in the module cache
 what the go command leaves there. For go build, install, run and list it fetches only the
 zips of what the project's packages import, without their tests, and of what that
-imports in turn; for go list -m and commands that need no module, none.
+imports in turn; for go list -m, go mod graph, and commands that need no module, none. For
+all other commands, and where files, all, -test, -C or -modfile are named, it fetches all
+that go.mod names.
 
 For a go command that builds ./..., or downloads all modules, it unpacks what is
 verified into the module cache itself, as the go command does; --run-lay=false leaves
