@@ -40,7 +40,7 @@ type needs struct {
 	all      []*candidate
 	versions map[module.Version]*candidate
 	provides map[string][]*candidate // by the path that go.mod has
-	reached  map[string]bool         // packages and patterns
+	reached  map[string]bool         // packages
 	dark     bool                    // what a module past us imports cannot be known, so all are needed
 }
 

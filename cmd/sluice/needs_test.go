@@ -95,6 +95,7 @@ func TestWhatIsNeededShowsZipByZip(t *testing.T) {
 		"a.test/far":    "f.test",
 		"b.test":        "x.test",
 		"b.test/sub":    "c.test/m/sub",
+		"b.test/far":    "d.test", // nobody imports it
 		"c.test/m/sub":  "a.test/far b.test ... b.test/... ../x",
 		"k.test/cached": "d.test",
 	}, []string{"a.test", "b.test", "c.test", "c.test/m", "d.test", "f.test", "x.test", "test.test", "data.test"}, []string{"k.test/cached"})
